@@ -1,0 +1,128 @@
+/**
+ * What the control plane can ask of the exports, and what they answer. The registry implements it; the HTTP routes, the
+ * daemon's start and stop, and nothing else call it. Every method that cannot do what was asked rejects with a `Refusal`.
+ */
+
+import type { Hold, Range } from '../interlock/range.ts'
+import type { CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
+import type { ClientsMode } from '../plane-link/orders.ts'
+import type { PhaseCounts, RequestInspection } from '../plane-link/reports.ts'
+import type { ExportState, XenbusState } from '../interlock/lifecycle.ts'
+
+export type StandbyReads = 'serve' | 'park'
+
+/** An export as configuration or `add` declares it, all defaults filled in. */
+export interface ExportDefinition {
+  readonly name: string
+  readonly path: string
+  readonly description: string
+  readonly imageId: string | null
+  readonly readOnly: boolean
+  readonly durability: Durability
+  readonly clients: ClientsMode
+  readonly standby: boolean
+  readonly standbyReads: StandbyReads
+  readonly clusterLocks: boolean
+  /** O_DIRECT (the default), or the page cache: then the export is not safe to migrate, and says so. */
+  readonly cache: 'direct' | 'buffered'
+}
+
+export interface ClientStatus {
+  readonly id: number
+  readonly peer: string
+  /** ISO 8601, UTC. */
+  readonly since: string
+  readonly writer: boolean
+  readonly outstanding: PhaseCounts
+}
+
+export interface ExportStatus {
+  readonly name: string
+  readonly path: string
+  readonly description: string
+  readonly size: number
+  readonly blockSize: number
+  readonly state: ExportState
+  readonly xenbusState: XenbusState
+  /** Why it is in this state when somebody did not simply ask for it: the reason of a fence, of waiting in standby. */
+  readonly stateReason: string | null
+  /** 0 when this daemon never opened it for writing. */
+  readonly generation: number
+  readonly readOnly: boolean
+  readonly durability: Durability
+  readonly cache: 'direct' | 'buffered'
+  readonly clientsMode: ClientsMode
+  /** Codes of what makes a migration unsafe here, empty when nothing is known: "buffered", "shared-clients". */
+  readonly unsafe: readonly string[]
+  readonly engine: { readonly kind: 'io_uring' | 'file'; readonly reason: string }
+  readonly worker: number
+  readonly holder: Holder | null
+  readonly clients: readonly ClientStatus[]
+  readonly outstanding: PhaseCounts
+  readonly orphans: number
+  readonly holds: readonly (Hold & { readonly waiting: number })[]
+  readonly indeterminate: readonly Range[]
+  readonly totals: {
+    readonly reads: number
+    readonly writes: number
+    readonly flushes: number
+    readonly trims: number
+    readonly bytesRead: number
+    readonly bytesWritten: number
+    readonly errors: number
+  }
+  /** The nonce that a receipt must carry to open this standby; null in other states. */
+  readonly nonce: string | null
+  readonly lastReceipt: Receipt | null
+}
+
+export interface CloseOptions {
+  readonly early: boolean
+  readonly unsubmitted: 'drain' | 'abort'
+  readonly requests: 'park' | 'refuse'
+  readonly disconnect: boolean
+  readonly reason: CloseReason
+  /** The nonce that the destination's standby gave out; goes into the receipt. */
+  readonly nonce: string | null
+  /** False answers as soon as the close has begun. */
+  readonly wait: boolean
+  /** Bounds the waiting, not the closing. Null waits for ever. */
+  readonly timeoutMs: number | null
+}
+
+export interface OpenOptions {
+  readonly receipt: Receipt | null
+  readonly takeover: boolean
+  readonly timeoutMs: number | null
+}
+
+export type CloseOutcome =
+  | { readonly done: true; readonly receipt: Receipt }
+  | { readonly done: false; readonly status: ExportStatus }
+
+/** What `GET /v1/events` streams. `at` is ISO 8601, UTC. */
+export type ExportEvent = { readonly at: string; readonly export: string } & (
+  | { readonly kind: 'transition'; readonly from: ExportState; readonly to: ExportState; readonly reason: string | null }
+  | { readonly kind: 'drain'; readonly outstanding: PhaseCounts; readonly step: string; readonly elapsedMs: number }
+  | { readonly kind: 'receipt'; readonly receipt: Receipt }
+  | { readonly kind: 'client'; readonly clientId: number; readonly change: 'adopted' | 'gone'; readonly detail: string }
+  | { readonly kind: 'fault'; readonly detail: string }
+  | { readonly kind: 'added' }
+  | { readonly kind: 'removed' }
+)
+
+export interface ExportVerbs {
+  list(): Promise<readonly ExportStatus[]>
+  status(name: string): Promise<ExportStatus>
+  requests(name: string, countMax: number): Promise<{ readonly requests: readonly RequestInspection[]; readonly truncated: boolean }>
+  add(definition: ExportDefinition): Promise<ExportStatus>
+  remove(name: string): Promise<void>
+  open(name: string, options: OpenOptions): Promise<ExportStatus>
+  close(name: string, options: CloseOptions): Promise<CloseOutcome>
+  standby(name: string): Promise<ExportStatus>
+  /** Drops the holds of a predecessor, on proof: its receipt, or a takeover. */
+  clear(name: string, options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<ExportStatus>
+  fence(name: string): Promise<ExportStatus>
+  /** Returns the function that ends the subscription. A listener must not throw. */
+  subscribe(listener: (event: ExportEvent) => void): () => void
+}
