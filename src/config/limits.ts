@@ -1,0 +1,141 @@
+/**
+ * Every bound of the daemon, in one place. What has no bound here is bounded by something that has one. The relations
+ * between bounds are asserted when this file loads; those that an operator may set are checked by `limitProblems`, with
+ * the same relations.
+ */
+
+import { assert } from '../foundation/assert.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+
+export const LIMITS = {
+  /** Bytes of payload in one NBD request or reply; what the NBD specification calls the maximum payload. */
+  payloadBytesMax: 32 * MIB,
+  /** Largest logical block; a write widened to whole blocks grows by less than two of them. */
+  blockBytesMax: 4 * KIB,
+  /** Bytes received from one connection and not yet parsed. */
+  inboxBytes: 64 * KIB,
+  /** Requests that one worker tracks at once, over all its exports. */
+  slotsPerWorker: 8192,
+  /** Requests of one connection that are tracked at once; what is beyond stays in its socket. */
+  requestsPerConnectionMax: 256,
+  /** Connections in negotiation and transmission, over all exports. */
+  connectionsMax: 1024,
+  /** Exports of one daemon. */
+  exportsMax: 1024,
+  /** Data workers of one daemon. */
+  workersMax: 64,
+  /** Default of the buffer arena of one worker; also what all its inboxes and payloads share. */
+  arenaBytes: 100 * MIB,
+  /** Largest arena an operator may ask for: offsets in it are Int32. */
+  arenaBytesMax: 1024 * MIB,
+  /** Largest export: offsets are exact numbers, and whole blocks. */
+  exportBytesMax: Number.MAX_SAFE_INTEGER - (Number.MAX_SAFE_INTEGER % 4096),
+  /** Bytes of an export's name, on the wire and in the API. */
+  exportNameBytesMax: 128,
+  /** Bytes of an export's description; it is a string of the NBD protocol, which allows 4096. */
+  descriptionBytesMax: 4096,
+  /** Bytes of one negotiation option's data; a longer one is refused, and skipped up to `optionSkipBytesMax`. */
+  optionBytesMax: 8 * KIB,
+  /** A client that sends a longer option than this is disconnected. */
+  optionSkipBytesMax: 64 * KIB,
+  /** Options that a client may send before it enters transmission. */
+  optionsPerHandshakeMax: 64,
+  /** Metadata contexts that one client may negotiate. */
+  metaContextsMax: 8,
+  /** Milliseconds from accept to transmission. */
+  handshakeTimeoutMs: 10_000,
+  /** Connections that wait in one listening socket. */
+  listenBacklog: 511,
+  /** Ranges that an early handover may list. Each is one admitted write, so no more than there are slots. */
+  holdsMax: 8192,
+  /** Failed ranges that an export lists before neighbours are merged. */
+  indeterminateRangesMax: 1024,
+  /** Milliseconds that SIGTERM waits for all exports to close; below systemd's default of 90 s. */
+  closeTimeoutMs: 80_000,
+  /** Longest duration that configuration or API take. */
+  durationMsMax: 2_147_483_647,
+  /** Bytes of one HTTP request body; a receipt with every slot aborted fits. */
+  controlBodyBytesMax: 4 * MIB,
+  /** Requests listed by one answer of the API. */
+  requestsListedMax: 8192,
+  /** Events kept for readers that come back. */
+  eventsKeptMax: 1024,
+  /** Event streams at once. */
+  eventStreamsMax: 256,
+  /** Bytes that an event stream may leave unread before it is cut. */
+  eventBacklogBytesMax: 1 * MIB,
+  /** Milliseconds between the heartbeats of an event stream. */
+  eventHeartbeatMs: 15_000,
+  /** Answers kept for idempotency keys. */
+  idempotencyKeysMax: 1024,
+  /** Bytes of all those answers together. */
+  idempotencyBytesMax: 8 * MIB,
+  /** Bytes of one idempotency key. */
+  idempotencyKeyBytesMax: 256,
+} as const
+
+/** What an operator may set in `[limits]`. */
+export interface OperatorLimits {
+  readonly connectionsMax: number
+  readonly handshakeTimeoutMs: number
+  readonly requestsPerConnectionMax: number
+  /** Per worker. */
+  readonly arenaBytes: number
+  /** How long SIGTERM waits for the exports to close. */
+  readonly closeTimeoutMs: number
+}
+
+export const DEFAULT_OPERATOR_LIMITS: OperatorLimits = Object.freeze({
+  connectionsMax: LIMITS.connectionsMax,
+  handshakeTimeoutMs: LIMITS.handshakeTimeoutMs,
+  requestsPerConnectionMax: LIMITS.requestsPerConnectionMax,
+  arenaBytes: LIMITS.arenaBytes,
+  closeTimeoutMs: LIMITS.closeTimeoutMs,
+})
+
+/** Names that are the same in a URL, a log line and a shell: no separator, no space, never "." or "..". */
+export const EXPORT_NAME_PATTERN = '^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$'
+
+/** Room for one request of the largest payload, widened at both ends. */
+const LARGEST_REQUEST_BYTES = LIMITS.payloadBytesMax + 2 * LIMITS.blockBytesMax
+
+/** The least arena with which `connectionsMax` connections can all make progress. */
+export function arenaBytesMin(connectionsMax: number): number {
+  const inboxesAndOne = connectionsMax * LIMITS.inboxBytes + LARGEST_REQUEST_BYTES
+  return Math.max(2 * LARGEST_REQUEST_BYTES, inboxesAndOne)
+}
+
+/** What is wrong with these limits, by the operator's names for them; empty when nothing is. */
+export function limitProblems(limits: OperatorLimits): string[] {
+  const problems: string[] = []
+  const within = (name: string, value: number, low: number, high: number): void => {
+    if (!Number.isSafeInteger(value) || value < low || value > high) {
+      problems.push(`limits.${name} is ${value}; it must be between ${low} and ${high}`)
+    }
+  }
+  within('connections_max', limits.connectionsMax, 1, LIMITS.connectionsMax * 4)
+  within('handshake_timeout', limits.handshakeTimeoutMs, 100, 3_600_000)
+  within('requests_per_connection_max', limits.requestsPerConnectionMax, 1, LIMITS.slotsPerWorker)
+  within('close_timeout', limits.closeTimeoutMs, 1000, LIMITS.durationMsMax)
+  within('arena_bytes', limits.arenaBytes, 1, LIMITS.arenaBytesMax)
+  const leastArena = arenaBytesMin(limits.connectionsMax)
+  if (problems.length === 0 && limits.arenaBytes < leastArena) {
+    problems.push(
+      `limits.arena_bytes is ${limits.arenaBytes}; ${limits.connectionsMax} connections need at least ${leastArena}`,
+    )
+  }
+  return problems
+}
+
+assert(limitProblems(DEFAULT_OPERATOR_LIMITS).length === 0, 'the default limits satisfy their own relations')
+assert(arenaBytesMin(LIMITS.connectionsMax * 4) <= LIMITS.arenaBytesMax, 'the most connections fit the largest arena')
+assert(LIMITS.arenaBytesMax <= 2 ** 31 - 1, 'an arena offset is an Int32')
+assert(LIMITS.payloadBytesMax % LIMITS.blockBytesMax === 0, 'the largest payload is whole blocks')
+assert(LIMITS.requestsPerConnectionMax <= LIMITS.slotsPerWorker, 'one connection cannot need more than all slots')
+assert(LIMITS.holdsMax >= LIMITS.slotsPerWorker, 'every tracked write can be listed in an early handover')
+assert(LIMITS.requestsListedMax <= LIMITS.slotsPerWorker, 'no more requests are listed than can exist')
+assert(LIMITS.exportNameBytesMax + 16 <= LIMITS.optionBytesMax, 'an option that names an export fits')
+assert(LIMITS.optionBytesMax <= LIMITS.optionSkipBytesMax, 'what is accepted is not more than what is read')
+assert(LIMITS.optionBytesMax + 16 <= LIMITS.inboxBytes, 'a whole option fits an inbox')
