@@ -9,6 +9,7 @@ export interface Hold extends Range {
   readonly generation: number
 }
 
+/** Whether they have a byte in common. An empty range has no byte. */
 export function overlaps(a: Range, b: Range): boolean {
-  return a.offset < b.offset + b.length && b.offset < a.offset + a.length
+  return Math.max(a.offset, b.offset) < Math.min(a.offset + a.length, b.offset + b.length)
 }
