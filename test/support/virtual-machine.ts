@@ -1,0 +1,235 @@
+/**
+ * A Linux machine with every driver Debian has, whose user land is this machine's own: QEMU starts Debian's kernel, a
+ * small initramfs mounts this machine's root directory over 9p (read only, with a tmpfs over it) and serves commands
+ * on a serial port. So this machine's node, nbd-client, mkfs and the checkout are all there, as they were when the
+ * machine was started, and nothing that happens inside can change a file outside.
+ *
+ * The machine is emulated, so that it runs anywhere; all times inside are several times longer than outside.
+ */
+
+import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { connect, createServer } from 'node:net'
+import type { Socket } from 'node:net'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { debianKernel, moduleClosure } from './debian-kernel.ts'
+import type { DebianKernel } from './debian-kernel.ts'
+import { runChecked, startProgram } from './foreign-program.ts'
+import type { Outcome, Program } from './foreign-program.ts'
+import type { Scratch } from './scratch.ts'
+
+export interface VirtualMachineOptions {
+  /** Modules to load, beyond those that the machine itself needs. */
+  readonly modules?: readonly string[]
+  readonly memoryMiB?: number
+  /** Ports of the machine that can be reached from here; each gets a free port on this machine's loopback. */
+  readonly forwardedPorts?: readonly number[]
+}
+
+/** How the machine reaches this machine's loopback. */
+export const HOST_ADDRESS = '10.0.2.2'
+
+const OWN_MODULES = ['virtio_pci', 'virtio_net', '9pnet_virtio', '9p', 'overlay']
+const BOOT_TIMEOUT_MS = 90_000
+
+const INIT = `#!/bin/busybox sh
+/bin/busybox mkdir -p /proc /sys /dev /lower /upper /root
+/bin/busybox mount -t proc proc /proc
+/bin/busybox mount -t sysfs sys /sys
+/bin/busybox mount -t devtmpfs dev /dev
+while read -r module; do /bin/busybox insmod "/modules/$module" || echo "insmod $module failed"; done < /modules/order
+/bin/busybox ip link set lo up
+/bin/busybox ip link set eth0 up
+/bin/busybox ip addr add 10.0.2.15/24 dev eth0
+/bin/busybox ip route add default via 10.0.2.2
+set -e
+/bin/busybox mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144,cache=loose,ro hostroot /lower
+/bin/busybox mount -t tmpfs -o size=60% upper /upper
+/bin/busybox mkdir /upper/data /upper/work
+/bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /root
+for name in proc sys dev; do /bin/busybox mount -o bind /$name /root/$name; done
+/bin/busybox mount -t tmpfs run /root/run
+/bin/busybox cp /commands /root/run/commands
+exec /bin/busybox chroot /root /bin/sh /run/commands < /dev/ttyS1 > /dev/ttyS1 2>&1
+`
+
+/**
+ * The far end of `run`: one line for each command, "NUMBER BASE64". What the command says goes back as base64 too,
+ * because a serial line is not transparent.
+ */
+const COMMANDS = `stty raw -echo
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TZ=UTC
+echo machine-ready
+while read -r number text; do
+  (
+    printf %s "$text" | base64 -d > "/run/command-$number"
+    /bin/sh "/run/command-$number" > "/run/output-$number" 2> "/run/errors-$number" < /dev/null
+    status=$?
+    printf '\\n@%s %s %s %s\\n' "$number" "$status" "$(base64 -w 0 "/run/output-$number")." "$(base64 -w 0 "/run/errors-$number")." > "/run/answer-$number"
+    flock /run/answers cat "/run/answer-$number"
+  ) &
+done
+`
+
+export class VirtualMachine {
+  readonly program: Program
+  readonly #port: Socket
+  readonly #forwarded: ReadonlyMap<number, number>
+  readonly #waiting = new Map<number, (outcome: Outcome) => void>()
+  #heard = ''
+  #commands = 0
+  #ready = false
+
+  constructor(program: Program, port: Socket, forwarded: ReadonlyMap<number, number>) {
+    this.program = program
+    this.#port = port
+    this.#forwarded = forwarded
+    port.setEncoding('latin1').on('data', (text: string) => {
+      this.#hear(text)
+    })
+    port.on('error', () => undefined)
+  }
+
+  /** Whether it takes commands. */
+  get ready(): boolean {
+    return this.#ready
+  }
+
+  /** The port on this machine's loopback that leads to the machine's port. */
+  hostPort(machinePort: number): number {
+    const port = this.#forwarded.get(machinePort)
+    if (port === undefined) throw new Error(`port ${machinePort} of the machine is not forwarded`)
+    return port
+  }
+
+  /** Runs a shell script inside. Several may run at once. A script that is late is left running; the machine ends soon. */
+  async run(script: string, timeoutMs = 30_000): Promise<Outcome> {
+    this.#commands += 1
+    const number = this.#commands
+    const answer = new Promise<Outcome>((resolve) => {
+      this.#waiting.set(number, resolve)
+    })
+    this.#port.write(`${number} ${Buffer.from(script).toString('base64')}\n`)
+    let timer: NodeJS.Timeout | undefined
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => {
+        reject(new Error(`in the machine, no end within ${timeoutMs} ms of:\n${script}\n${this.program.said}`))
+      }, timeoutMs)
+    })
+    const gone = this.program.exited.then(() => {
+      throw new Error(`the machine ended during:\n${script}\n${this.program.said}`)
+    })
+    try {
+      return await Promise.race([answer, late, gone])
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
+  /** As `run`, and the script (under sh -e) must end with 0. Returns what it said. */
+  async check(script: string, timeoutMs = 30_000): Promise<string> {
+    const outcome = await this.run(`set -e\n${script}`, timeoutMs)
+    if (outcome.status === 0) return outcome.stdout
+    const said = `${outcome.stdout}${outcome.stderr}`
+    throw new Error(`in the machine, status ${outcome.status} of:\n${script}\n${said}\n${this.program.said}`)
+  }
+
+  #hear(text: string): void {
+    this.#heard += text
+    for (let end = this.#heard.indexOf('\n'); end >= 0; end = this.#heard.indexOf('\n')) {
+      const line = this.#heard.slice(0, end).trim()
+      this.#heard = this.#heard.slice(end + 1)
+      if (line === 'machine-ready') this.#ready = true
+      const match = /^@(\d+) (\d+) (\S*)\. (\S*)\.$/u.exec(line)
+      if (match === null) continue
+      const [, number, status, output = '', errors = ''] = match
+      this.#waiting.get(Number(number))?.({ status: Number(status), stdout: decode(output), stderr: decode(errors) })
+      this.#waiting.delete(Number(number))
+    }
+  }
+}
+
+function decode(text: string): string {
+  return Buffer.from(text, 'base64').toString('utf8')
+}
+
+/** Started, its network up and ready for commands. It is killed with the scratch. */
+export async function startVirtualMachine(
+  scratch: Scratch,
+  options: VirtualMachineOptions = {},
+): Promise<VirtualMachine> {
+  const kernel = await debianKernel()
+  const directory = scratch.directory('machine')
+  const initramfs = await buildInitramfs(kernel, join(directory, 'initramfs'), [
+    ...OWN_MODULES,
+    ...(options.modules ?? []),
+  ])
+  const socketPath = join(directory, 'commands.sock')
+  const forwarded = new Map<number, number>()
+  for (const port of options.forwardedPorts ?? []) forwarded.set(port, await freePort())
+  const forwards = [...forwarded].map(([inside, outside]) => `,hostfwd=tcp:127.0.0.1:${outside}-:${inside}`).join('')
+  const program = startProgram(scratch, 'qemu-system-x86_64', [
+    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', String(options.memoryMiB ?? 1_200)],
+    ...['-nodefaults', '-display', 'none', '-no-reboot'],
+    ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
+    ...['-chardev', `socket,id=commands,path=${socketPath},server=on,wait=off`, '-serial', 'chardev:commands'],
+    ...['-kernel', kernel.imagePath, '-initrd', initramfs],
+    ...['-append', 'console=ttyS0 quiet panic=-1 loglevel=4 mitigations=off'],
+    ...['-netdev', `user,id=network${forwards}`, '-device', 'virtio-net-pci,netdev=network,romfile='],
+    '-virtfs',
+    'local,path=/,mount_tag=hostroot,security_model=passthrough,readonly=on,multidevs=remap',
+  ])
+  const port = await connectCommands(program, socketPath)
+  scratch.defer('command port of the machine', () => {
+    port.destroy()
+  })
+  const machine = new VirtualMachine(program, port, forwarded)
+  await program.until('end of the boot', BOOT_TIMEOUT_MS, () => machine.ready)
+  return machine
+}
+
+/** The socket appears a little after QEMU has started, and a long time before the machine says anything. */
+async function connectCommands(program: Program, socketPath: string): Promise<Socket> {
+  for (;;) {
+    const port = await new Promise<Socket | undefined>((resolve) => {
+      const socket = connect(socketPath)
+      socket.once('connect', () => {
+        resolve(socket)
+      })
+      socket.once('error', () => {
+        resolve(undefined)
+      })
+    })
+    if (port !== undefined) return port
+    if (!program.running) throw new Error(program.said)
+    await sleep(20)
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', resolve)
+  })
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('a TCP listener has no port')
+  await new Promise((resolve) => server.close(resolve))
+  return address.port
+}
+
+async function buildInitramfs(kernel: DebianKernel, directory: string, modules: readonly string[]): Promise<string> {
+  mkdirSync(join(directory, 'bin'), { recursive: true })
+  mkdirSync(join(directory, 'modules'))
+  const files = await moduleClosure(kernel, modules)
+  for (const file of files) copyFileSync(file, join(directory, 'modules', basename(file)))
+  writeFileSync(join(directory, 'modules/order'), files.map((file) => `${basename(file)}\n`).join(''))
+  const { stdout: busybox } = await runChecked('sh', ['-c', 'command -v busybox'])
+  copyFileSync(busybox.trim(), join(directory, 'bin/busybox'))
+  chmodSync(join(directory, 'bin/busybox'), 0o755)
+  writeFileSync(join(directory, 'init'), INIT, { mode: 0o755 })
+  writeFileSync(join(directory, 'commands'), COMMANDS)
+  const archive = `${directory}.cpio`
+  await runChecked('sh', ['-c', 'find . | cpio --quiet -o -H newc > "$1"', 'sh', archive], { directory })
+  return archive
+}
