@@ -1,0 +1,105 @@
+/**
+ * How the tests run: in groups, one after the other, so that what measures time or starts virtual machines has the
+ * machine to itself. A folder of test/ that is not named here belongs to `process`.
+ */
+
+import { defineConfig } from 'vitest/config'
+
+/** No I/O to speak of, nothing to build: tested from src/. */
+const PURE_FOLDERS = [
+  'config',
+  'foundation',
+  'fuzz',
+  'interlock',
+  'nbd',
+  'plane-link',
+  'simulation',
+  'style',
+  'vectors',
+]
+const FOREIGN_FOLDERS = ['peers', 'migration', 'docker']
+
+const filesOf = (folders: readonly string[]): string[] => folders.map((folder) => `test/${folder}/**/*.test.ts`)
+
+interface Group {
+  readonly name: string
+  readonly include: string[]
+  readonly exclude?: string[]
+  readonly builds: boolean
+  readonly filesAtOnce: 1 | 2
+  readonly testTimeout: number
+  /** Groups run in this order. */
+  readonly groupOrder: number
+}
+
+const group = ({ name, include, exclude, builds, filesAtOnce, testTimeout, groupOrder }: Group) => ({
+  extends: true as const,
+  test: {
+    name,
+    include,
+    exclude: exclude ?? [],
+    globalSetup: builds ? ['test/support/global-setup.ts'] : [],
+    pool: 'forks' as const,
+    maxWorkers: filesAtOnce,
+    testTimeout,
+    hookTimeout: testTimeout,
+    sequence: { groupOrder },
+  },
+})
+
+export default defineConfig({
+  test: {
+    allowOnly: false,
+    passWithNoTests: false,
+    retry: 0,
+    tags: [{ name: 'slow', description: 'Takes seconds and says nothing about the version of Node.' }],
+    coverage: {
+      provider: 'v8',
+      include: ['src/foundation/**', 'src/nbd/**', 'src/interlock/**', 'src/config/**'],
+      reporter: ['text', 'html'],
+    },
+    projects: [
+      group({
+        name: 'pure',
+        include: filesOf(PURE_FOLDERS),
+        builds: false,
+        filesAtOnce: 2,
+        testTimeout: 60_000,
+        groupOrder: 1,
+      }),
+      group({
+        name: 'process',
+        include: ['test/**/*.test.ts'],
+        exclude: filesOf([...PURE_FOLDERS, ...FOREIGN_FOLDERS]),
+        builds: true,
+        filesAtOnce: 2,
+        testTimeout: 60_000,
+        groupOrder: 2,
+      }),
+      group({
+        name: 'peers',
+        include: filesOf(['peers']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 180_000,
+        groupOrder: 3,
+      }),
+      group({
+        name: 'migration',
+        include: filesOf(['migration']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 600_000,
+        groupOrder: 4,
+      }),
+      group({
+        name: 'docker',
+        include: filesOf(['docker']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 600_000,
+        groupOrder: 5,
+      }),
+    ],
+  },
+})
