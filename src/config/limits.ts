@@ -9,7 +9,7 @@ import { assert } from '../foundation/assert.ts'
 const KIB = 1024
 const MIB = 1024 * KIB
 
-export const LIMITS = {
+const limits = {
   /** Bytes of payload in one NBD request or reply; what the NBD specification calls the maximum payload. */
   payloadBytesMax: 32 * MIB,
   /** Largest logical block; a write widened to whole blocks grows by less than two of them. */
@@ -74,7 +74,9 @@ export const LIMITS = {
   idempotencyBytesMax: 8 * MIB,
   /** Bytes of one idempotency key. */
   idempotencyKeyBytesMax: 256,
-} as const
+}
+
+export const LIMITS: Readonly<typeof limits> = Object.freeze(limits)
 
 /** What an operator may set in `[limits]`. */
 export interface OperatorLimits {
@@ -107,26 +109,28 @@ export function arenaBytesMin(connectionsMax: number): number {
   return Math.max(2 * LARGEST_REQUEST_BYTES, inboxesAndOne)
 }
 
-/** What is wrong with these limits, by the operator's names for them; empty when nothing is. */
-export function limitProblems(limits: OperatorLimits): string[] {
-  const problems: string[] = []
-  const within = (name: string, value: number, low: number, high: number): void => {
-    if (!Number.isSafeInteger(value) || value < low || value > high) {
-      problems.push(`limits.${name} is ${value}; it must be between ${low} and ${high}`)
-    }
+export interface LimitProblem {
+  /** The operator's name of the limit. */
+  readonly key: string
+  readonly problem: string
+}
+
+/** What is wrong with these limits; empty when nothing is. */
+export function limitProblems(limits: OperatorLimits): LimitProblem[] {
+  const problems: LimitProblem[] = []
+  const within = (key: string, value: number, low: number, high: number): void => {
+    if (Number.isSafeInteger(value) && value >= low && value <= high) return
+    problems.push({ key, problem: `must be from ${low} to ${high}, and is ${value}` })
   }
   within('connections_max', limits.connectionsMax, 1, LIMITS.connectionsMax * 4)
   within('handshake_timeout', limits.handshakeTimeoutMs, 100, 3_600_000)
   within('requests_per_connection_max', limits.requestsPerConnectionMax, 1, LIMITS.slotsPerWorker)
   within('close_timeout', limits.closeTimeoutMs, 1000, LIMITS.durationMsMax)
   within('arena_bytes', limits.arenaBytes, 1, LIMITS.arenaBytesMax)
-  const leastArena = arenaBytesMin(limits.connectionsMax)
-  if (problems.length === 0 && limits.arenaBytes < leastArena) {
-    problems.push(
-      `limits.arena_bytes is ${limits.arenaBytes}; ${limits.connectionsMax} connections need at least ${leastArena}`,
-    )
-  }
-  return problems
+  const least = arenaBytesMin(limits.connectionsMax)
+  if (problems.length > 0 || limits.arenaBytes >= least) return problems
+  const problem = `is ${limits.arenaBytes}, and ${limits.connectionsMax} connections need at least ${least}`
+  return [{ key: 'arena_bytes', problem }]
 }
 
 assert(limitProblems(DEFAULT_OPERATOR_LIMITS).length === 0, 'the default limits satisfy their own relations')
