@@ -9,8 +9,8 @@
  *
  * Each entry carries the number of entries and holds in its way, its blockers. What leaves takes one off every later
  * entry that it overlaps: those are exactly the entries that counted it when they came. So admitting and clearing are
- * one pass each over a dense column, and nothing is allocated. An entry that has left stays as a gap until the gaps
- * outnumber the entries.
+ * one pass each over a dense column. An entry that has left stays as a gap until the gaps outnumber the entries; the
+ * columns double when they are full, so that an export that is little used costs little, and nothing else allocates.
  */
 
 import { AssertionFailure, assert } from '../foundation/assert.ts'
@@ -22,16 +22,17 @@ const NOWHERE = -1
 const EMPTY_START = Infinity
 const EMPTY_END = -Infinity
 const GAPS_MIN = 16
+const ROWS_MIN = 64
 
 export class RangeLedger {
   readonly #slotsMax: number
   // One row per entry, in admission order, gaps included.
-  readonly #start: Float64Array
-  readonly #end: Float64Array
-  readonly #blockers: Int32Array
-  readonly #slot: Int32Array
-  /** The row of a slot, or NOWHERE. */
-  readonly #row: Int32Array
+  #start = new Float64Array(ROWS_MIN)
+  #end = new Float64Array(ROWS_MIN)
+  #blockers = new Int32Array(ROWS_MIN)
+  #slot = new Int32Array(ROWS_MIN)
+  /** One more than the row of a slot; 0 for a slot that is not here. */
+  readonly #rowPlusOne: Int32Array
   #rows = 0
   #count = 0
   #holds: readonly Hold[] = []
@@ -39,12 +40,7 @@ export class RangeLedger {
   constructor(slotsMax: number) {
     assert(slotsMax > 0, 'a ledger has room for a request')
     this.#slotsMax = slotsMax
-    const rowsMax = 2 * slotsMax + GAPS_MIN
-    this.#start = new Float64Array(rowsMax)
-    this.#end = new Float64Array(rowsMax)
-    this.#blockers = new Int32Array(rowsMax)
-    this.#slot = new Int32Array(rowsMax)
-    this.#row = new Int32Array(slotsMax).fill(NOWHERE)
+    this.#rowPlusOne = new Int32Array(slotsMax)
   }
 
   /** Writes admitted and not cleared. */
@@ -54,7 +50,8 @@ export class RangeLedger {
 
   /** True: it may be submitted now. False: it is held, and a later `clear` or `release` will name it as ready. */
   admit(slot: number, offset: number, length: number): boolean {
-    if (this.#row[slot] !== NOWHERE) throw new AssertionFailure(`slot ${slot} cannot be admitted to the ledger`)
+    if (this.#rowPlusOne[slot] !== 0) throw new AssertionFailure(`slot ${slot} cannot be admitted to the ledger`)
+    if (this.#rows === this.#slot.length) this.#grow()
     const start = length > 0 ? offset : EMPTY_START
     const end = length > 0 ? offset + length : EMPTY_END
     const rows = this.#rows
@@ -66,7 +63,7 @@ export class RangeLedger {
     this.#end[rows] = end
     this.#blockers[rows] = blockers
     this.#slot[rows] = slot
-    this.#row[slot] = rows
+    this.#rowPlusOne[slot] = rows + 1
     this.#rows += 1
     this.#count += 1
     return blockers === 0
@@ -83,7 +80,7 @@ export class RangeLedger {
     this.#start[cleared] = EMPTY_START
     this.#end[cleared] = EMPTY_END
     this.#slot[cleared] = NOWHERE
-    this.#row[slot] = NOWHERE
+    this.#rowPlusOne[slot] = 0
     this.#count -= 1
     for (let row = cleared + 1; row < this.#rows; row++) {
       if (start < (this.#end[row] ?? EMPTY_END) && (this.#start[row] ?? EMPTY_START) < end) this.#unblock(row, 1, ready)
@@ -93,13 +90,13 @@ export class RangeLedger {
 
   /** Whether the slot is in the ledger and must wait. */
   isHeld(slot: number): boolean {
-    const row = this.#row[slot] ?? NOWHERE
+    const row = (this.#rowPlusOne[slot] ?? 0) - 1
     return row !== NOWHERE && (this.#blockers[row] ?? 0) > 0
   }
 
   /** Whether the slot is in the ledger at all. */
   has(slot: number): boolean {
-    return (this.#row[slot] ?? NOWHERE) !== NOWHERE
+    return (this.#rowPlusOne[slot] ?? 0) !== 0
   }
 
   /** Adds holds. A write that was already free to go cannot be called back, so that none overlaps is asserted. */
@@ -149,7 +146,7 @@ export class RangeLedger {
         continue
       }
       count += 1
-      assert(this.#row[slot] === row, `slot ${slot} knows its row`)
+      assert(this.#rowPlusOne[slot] === row + 1, `slot ${slot} knows its row`)
       const start = this.#start[row] ?? EMPTY_START
       const end = this.#end[row] ?? EMPTY_END
       let blockers = this.#holdsOver(start, end)
@@ -159,13 +156,13 @@ export class RangeLedger {
       assert(this.#blockers[row] === blockers, `slot ${slot} has ${blockers} blockers`)
     }
     assert(count === this.#count, 'the count is that of the rows in use')
-    const known = this.#row.reduce((sum, row) => sum + (row === NOWHERE ? 0 : 1), 0)
+    const known = this.#rowPlusOne.reduce((sum, rowPlusOne) => sum + (rowPlusOne === 0 ? 0 : 1), 0)
     assert(known === count, 'every slot that has a row is in the rows')
     assert(this.#rows - count < count + GAPS_MIN, 'gaps do not outnumber the entries')
   }
 
   #rowOf(slot: number): number {
-    const row = this.#row[slot] ?? NOWHERE
+    const row = (this.#rowPlusOne[slot] ?? 0) - 1
     if (row === NOWHERE) throw new AssertionFailure(`slot ${slot} is not in the ledger`)
     return row
   }
@@ -190,6 +187,14 @@ export class RangeLedger {
     return waiting
   }
 
+  #grow(): void {
+    const rowsMax = this.#slot.length * 2
+    this.#start = copyOf(this.#start, new Float64Array(rowsMax))
+    this.#end = copyOf(this.#end, new Float64Array(rowsMax))
+    this.#blockers = copyOf(this.#blockers, new Int32Array(rowsMax))
+    this.#slot = copyOf(this.#slot, new Int32Array(rowsMax))
+  }
+
   #closeGaps(): void {
     let to = 0
     for (let row = 0; row < this.#rows; row++) {
@@ -199,7 +204,7 @@ export class RangeLedger {
       this.#end[to] = this.#end[row] ?? EMPTY_END
       this.#blockers[to] = this.#blockers[row] ?? 0
       this.#slot[to] = slot
-      this.#row[slot] = to
+      this.#rowPlusOne[slot] = to + 1
       to += 1
     }
     this.#rows = to
@@ -211,4 +216,9 @@ function countOver(holds: readonly Hold[], start: number, end: number): number {
   let count = 0
   for (const hold of holds) if (start < hold.offset + hold.length && hold.offset < end && hold.length > 0) count += 1
   return count
+}
+
+function copyOf<Column extends Float64Array | Int32Array>(from: Column, to: Column): Column {
+  to.set(from)
+  return to
 }

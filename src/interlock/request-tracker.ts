@@ -32,12 +32,12 @@ export type Phase = (typeof Phase)[keyof typeof Phase]
 
 /** The rows are in the order of `Phase`. */
 export const PHASE_TRANSITIONS = new TransitionTable('a request', {
-  free: ['parsed'],
-  parsed: ['admitted', 'free'],
-  admitted: ['held', 'submitted', 'free'],
-  held: ['admitted', 'free'],
-  submitted: ['cleared'],
-  cleared: ['free'],
+  free: { parsed: 'begin' },
+  parsed: { admitted: 'admit', free: 'dropped or refused' },
+  admitted: { held: 'hold back', submitted: 'submit', free: 'dropped' },
+  held: { admitted: 'let go', free: 'dropped' },
+  submitted: { cleared: 'completion' },
+  cleared: { free: 'answered' },
 })
 export type PhaseName = (typeof PHASE_TRANSITIONS)['states'][number]
 
