@@ -19,16 +19,15 @@ export class IndeterminateRanges {
     this.#countMax = countMax
   }
 
-  /** Ask before `overwrite` where every write passes: nearly always there is nothing to do. */
   get count(): number {
     return this.#ranges.length
   }
 
   /** A write to the range has failed. */
-  add(range: Range): void {
-    if (range.length === 0) return
-    let start = range.offset
-    let end = range.offset + range.length
+  add(offset: number, length: number): void {
+    if (length === 0) return
+    let start = offset
+    let end = offset + length
     const before: Range[] = []
     const after: Range[] = []
     for (const other of this.#ranges) {
@@ -43,11 +42,11 @@ export class IndeterminateRanges {
     this.#mergeNearest()
   }
 
-  /** A write to the range has been made durable. */
-  overwrite(range: Range): void {
-    if (this.#ranges.length === 0 || range.length === 0) return
-    const start = range.offset
-    const end = endOf(range)
+  /** A write to the range has been made durable. Every write comes by here, nearly always to find nothing listed. */
+  overwrite(offset: number, length: number): void {
+    if (this.#ranges.length === 0 || length === 0) return
+    const start = offset
+    const end = offset + length
     this.#ranges = this.#ranges.flatMap((other) =>
       [
         { offset: other.offset, length: Math.min(endOf(other), start) - other.offset },
