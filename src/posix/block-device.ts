@@ -51,7 +51,7 @@ export function zeroBlocks(descriptor: number, offset: number, lengthBytes: numb
 function query32(descriptor: number, request: number): number {
   value32[0] = 0
   const result = outcome(libc.ioctl(descriptor, request, value32))
-  return result < 0 ? result : (value32[0] ?? 0)
+  return result < 0 ? result : value32[0]
 }
 
 function onRange(descriptor: number, request: number, offset: number, lengthBytes: number): number {

@@ -18,126 +18,105 @@ assert(process.arch === 'x64' || process.arch === 'arm64', `no table of system c
 /** A buffer read or written during the call only, or the address of mapped memory. */
 export type Memory = Uint8Array | Int32Array | bigint
 
-const library = koffi.load(null)
-
-function bind<F extends (...parameters: never[]) => number | bigint>(
-  name: string,
-  result: string,
-  parameters: string[],
-): F {
-  return library.func(name, result, parameters) as unknown as F
+/** The functions as TypeScript sees them. A result of -1 is a failure: hand it to `outcome`. */
+interface CLibrary {
+  readonly close: (descriptor: number) => number
+  readonly eventfd: (value: number, flags: number) => number
+  readonly fallocate: (descriptor: number, mode: number, offset: number, length: number) => number
+  readonly fcntl: (descriptor: number, command: number, argument: number) => number
+  readonly fcntlMemory: (descriptor: number, command: number, argument: Memory) => number
+  readonly fdatasync: (descriptor: number) => number
+  readonly fsync: (descriptor: number) => number
+  readonly getrlimit: (resource: number, limits: Memory) => number
+  readonly getsockopt: (descriptor: number, level: number, option: number, value: Memory, length: Memory) => number
+  readonly ioctl: (descriptor: number, request: number, argument: Memory) => number
+  readonly link: (existing: string, created: string) => number
+  readonly mmap: (
+    address: number,
+    length: number,
+    protection: number,
+    flags: number,
+    descriptor: number,
+    offset: number,
+  ) => number | bigint
+  readonly munmap: (address: bigint, length: number) => number
+  readonly open: (path: string, flags: number, mode: number) => number
+  readonly poll: (descriptors: Memory, count: number, timeoutMs: number) => number
+  readonly pread: (descriptor: number, memory: Memory, length: number, position: number) => number
+  readonly pwrite: (descriptor: number, memory: Memory, length: number, position: number) => number
+  readonly read: (descriptor: number, memory: Memory, length: number) => number
+  readonly sendto: (
+    descriptor: number,
+    memory: Memory,
+    length: number,
+    flags: number,
+    address: Memory,
+    addressLength: number,
+  ) => number
+  readonly setrlimit: (resource: number, limits: Memory) => number
+  readonly setsockopt: (descriptor: number, level: number, option: number, value: Memory, length: number) => number
+  readonly shutdown: (descriptor: number, how: number) => number
+  readonly socket: (domain: number, type: number, protocol: number) => number
+  readonly socketpair: (domain: number, type: number, protocol: number, pair: Memory) => number
+  readonly statx: (descriptor: number, path: string, flags: number, mask: number, into: Memory) => number
+  readonly write: (descriptor: number, memory: Memory, length: number) => number
 }
 
-/** A function that an older C library may lack: absent, it fails with ENOSYS. */
-function bindOptional<F extends (...parameters: never[]) => number>(
-  name: string,
-  result: string,
-  parameters: string[],
-): F {
+interface Prototype {
+  readonly result: 'int' | 'intptr_t'
+  readonly parameters: readonly string[]
+  /** Where it differs from the key. */
+  readonly name?: string
+  /** An older C library may lack it; it then fails with ENOSYS. */
+  readonly optional?: true
+}
+
+const PROTOTYPES: Readonly<Record<keyof CLibrary, Prototype>> = {
+  close: { result: 'int', parameters: ['int'] },
+  eventfd: { result: 'int', parameters: ['uint', 'int'] },
+  fallocate: { result: 'int', parameters: ['int', 'int', 'int64_t', 'int64_t'] },
+  fcntl: { result: 'int', parameters: ['int', 'int', 'long'] },
+  fcntlMemory: { result: 'int', parameters: ['int', 'int', 'void *'], name: 'fcntl' },
+  fdatasync: { result: 'int', parameters: ['int'] },
+  fsync: { result: 'int', parameters: ['int'] },
+  getrlimit: { result: 'int', parameters: ['int', 'void *'] },
+  getsockopt: { result: 'int', parameters: ['int', 'int', 'int', 'void *', 'void *'] },
+  ioctl: { result: 'int', parameters: ['int', 'ulong', 'void *'] },
+  link: { result: 'int', parameters: ['str', 'str'] },
+  mmap: { result: 'intptr_t', parameters: ['intptr_t', 'size_t', 'int', 'int', 'int', 'int64_t'] },
+  munmap: { result: 'int', parameters: ['intptr_t', 'size_t'] },
+  open: { result: 'int', parameters: ['str', 'int', 'int'] },
+  poll: { result: 'int', parameters: ['void *', 'ulong', 'int'] },
+  pread: { result: 'intptr_t', parameters: ['int', 'void *', 'size_t', 'int64_t'] },
+  pwrite: { result: 'intptr_t', parameters: ['int', 'void *', 'size_t', 'int64_t'] },
+  read: { result: 'intptr_t', parameters: ['int', 'void *', 'size_t'] },
+  sendto: { result: 'intptr_t', parameters: ['int', 'void *', 'size_t', 'int', 'void *', 'uint'] },
+  setrlimit: { result: 'int', parameters: ['int', 'void *'] },
+  setsockopt: { result: 'int', parameters: ['int', 'int', 'int', 'void *', 'uint'] },
+  shutdown: { result: 'int', parameters: ['int', 'int'] },
+  socket: { result: 'int', parameters: ['int', 'int', 'int'] },
+  socketpair: { result: 'int', parameters: ['int', 'int', 'int', 'void *'] },
+  statx: { result: 'int', parameters: ['int', 'str', 'int', 'uint', 'void *'], optional: true },
+  write: { result: 'intptr_t', parameters: ['int', 'void *', 'size_t'] },
+}
+
+const library = koffi.load(null)
+
+export const libc = Object.fromEntries(
+  Object.entries(PROTOTYPES).map(([key, prototype]) => [key, bind(prototype.name ?? key, prototype)]),
+) as unknown as CLibrary
+
+function bind(name: string, prototype: Prototype): unknown {
   try {
-    return bind<F>(name, result, parameters)
-  } catch {
-    const missing = (): number => {
+    return library.func(name, prototype.result, [...prototype.parameters])
+  } catch (error) {
+    if (prototype.optional !== true) throw error
+    return () => {
       koffi.errno(ERRNO.ENOSYS)
       return -1
     }
-    return missing as F
   }
 }
-
-type Descriptor = number
-
-export const libc = {
-  close: bind<(fd: Descriptor) => number>('close', 'int', ['int']),
-  eventfd: bind<(value: number, flags: number) => number>('eventfd', 'int', ['uint', 'int']),
-  fallocate: bind<(fd: Descriptor, mode: number, offset: number, length: number) => number>('fallocate', 'int', [
-    'int',
-    'int',
-    'int64_t',
-    'int64_t',
-  ]),
-  fcntl: bind<(fd: Descriptor, command: number, argument: number) => number>('fcntl', 'int', ['int', 'int', 'long']),
-  fcntlMemory: bind<(fd: Descriptor, command: number, argument: Memory) => number>('fcntl', 'int', [
-    'int',
-    'int',
-    'void *',
-  ]),
-  fdatasync: bind<(fd: Descriptor) => number>('fdatasync', 'int', ['int']),
-  fsync: bind<(fd: Descriptor) => number>('fsync', 'int', ['int']),
-  getrlimit: bind<(resource: number, limits: Memory) => number>('getrlimit', 'int', ['int', 'void *']),
-  getsockopt: bind<(fd: Descriptor, level: number, option: number, value: Memory, length: Memory) => number>(
-    'getsockopt',
-    'int',
-    ['int', 'int', 'int', 'void *', 'void *'],
-  ),
-  ioctl: bind<(fd: Descriptor, request: number, argument: Memory) => number>('ioctl', 'int', [
-    'int',
-    'ulong',
-    'void *',
-  ]),
-  link: bind<(existing: string, created: string) => number>('link', 'int', ['str', 'str']),
-  mmap: bind<
-    (
-      address: number,
-      length: number,
-      protection: number,
-      flags: number,
-      fd: Descriptor,
-      offset: number,
-    ) => number | bigint
-  >('mmap', 'intptr_t', ['intptr_t', 'size_t', 'int', 'int', 'int', 'int64_t']),
-  munmap: bind<(address: bigint, length: number) => number>('munmap', 'int', ['intptr_t', 'size_t']),
-  open: bind<(path: string, flags: number, mode: number) => number>('open', 'int', ['str', 'int', 'int']),
-  poll: bind<(descriptors: Memory, count: number, timeoutMs: number) => number>('poll', 'int', [
-    'void *',
-    'ulong',
-    'int',
-  ]),
-  pread: bind<(fd: Descriptor, memory: Memory, length: number, position: number) => number>('pread', 'intptr_t', [
-    'int',
-    'void *',
-    'size_t',
-    'int64_t',
-  ]),
-  pwrite: bind<(fd: Descriptor, memory: Memory, length: number, position: number) => number>('pwrite', 'intptr_t', [
-    'int',
-    'void *',
-    'size_t',
-    'int64_t',
-  ]),
-  read: bind<(fd: Descriptor, memory: Memory, length: number) => number>('read', 'intptr_t', [
-    'int',
-    'void *',
-    'size_t',
-  ]),
-  sendto: bind<
-    (fd: Descriptor, memory: Memory, length: number, flags: number, address: Memory, addressLength: number) => number
-  >('sendto', 'intptr_t', ['int', 'void *', 'size_t', 'int', 'void *', 'uint']),
-  setrlimit: bind<(resource: number, limits: Memory) => number>('setrlimit', 'int', ['int', 'void *']),
-  setsockopt: bind<(fd: Descriptor, level: number, option: number, value: Memory, length: number) => number>(
-    'setsockopt',
-    'int',
-    ['int', 'int', 'int', 'void *', 'uint'],
-  ),
-  shutdown: bind<(fd: Descriptor, how: number) => number>('shutdown', 'int', ['int', 'int']),
-  socket: bind<(domain: number, type: number, protocol: number) => number>('socket', 'int', ['int', 'int', 'int']),
-  socketpair: bind<(domain: number, type: number, protocol: number, pair: Memory) => number>('socketpair', 'int', [
-    'int',
-    'int',
-    'int',
-    'void *',
-  ]),
-  statx: bindOptional<(fd: Descriptor, path: string, flags: number, mask: number, into: Memory) => number>(
-    'statx',
-    'int',
-    ['int', 'str', 'int', 'uint', 'void *'],
-  ),
-  write: bind<(fd: Descriptor, memory: Memory, length: number) => number>('write', 'intptr_t', [
-    'int',
-    'void *',
-    'size_t',
-  ]),
-} as const
 
 /** What the call answered, or the negative errno where it answered -1. Call it directly on the result. */
 export function outcome(result: number): number {
