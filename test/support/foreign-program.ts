@@ -170,7 +170,7 @@ export async function runProgram(
 ): Promise<Outcome> {
   const timeoutMs = options.timeoutMs ?? 60_000
   const program = new Program(command, commandArguments, options)
-  let late = false
+  let late = false as boolean
   const timer = setTimeout(() => {
     late = true
     program.signal('SIGKILL')

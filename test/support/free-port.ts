@@ -1,18 +1,18 @@
 /**
- * A TCP port of the loopback that nobody listens on, for programs that cannot be told to take any. Our own daemon can
- * (port 0), and should. Another process may take the port in between: that is rare, and seen at once.
+ * A TCP port of the loopback that was free a moment ago, for programs that cannot choose one themselves. It is not
+ * reserved: use it at once.
  */
 
-import { once } from 'node:events'
 import { createServer } from 'node:net'
 
 export async function freePort(): Promise<number> {
   const server = createServer()
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', resolve)
+  })
   const address = server.address()
-  server.close()
-  await once(server, 'close')
-  if (address === null || typeof address === 'string') throw new Error('a TCP server has no port')
+  if (address === null || typeof address === 'string') throw new Error('a TCP listener has no port')
+  await new Promise((resolve) => server.close(resolve))
   return address.port
 }

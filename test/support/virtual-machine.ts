@@ -8,7 +8,7 @@
  */
 
 import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
+import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -16,6 +16,7 @@ import { debianKernel, moduleClosure } from './debian-kernel.ts'
 import type { DebianKernel } from './debian-kernel.ts'
 import { runChecked, startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
+import { freePort } from './free-port.ts'
 import type { Scratch } from './scratch.ts'
 
 export interface VirtualMachineOptions {
@@ -204,18 +205,6 @@ async function connectCommands(program: Program, socketPath: string): Promise<So
     if (!program.running) throw new Error(program.said)
     await sleep(20)
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
-  })
-  const address = server.address()
-  if (address === null || typeof address === 'string') throw new Error('a TCP listener has no port')
-  await new Promise((resolve) => server.close(resolve))
-  return address.port
 }
 
 async function buildInitramfs(kernel: DebianKernel, directory: string, modules: readonly string[]): Promise<string> {
