@@ -26,7 +26,8 @@ import {
   NBD_EPERM,
   NBD_SUCCESS,
 } from './constants.ts'
-import { payloadBytes, type RequestHeader } from './request-header.ts'
+import { payloadBytes } from './request-header.ts'
+import type { RequestHeader } from './request-header.ts'
 
 /** What an export allows. It must agree with the transmission flags that the client was given. */
 export interface RequestLimits {
@@ -48,41 +49,58 @@ export function payloadExceeds(header: RequestHeader, payloadBytesMax: number): 
 }
 
 /**
- * 0, or the NBD error. In this order: unknown command or a flag that does not belong to it, read-only export, what was
- * not offered, more than the maximum payload, length 0, range beyond the end.
+ * 0, or the NBD error. In this order: unknown command, a flag that does not belong to it, read-only export, what was not
+ * offered, more than the maximum payload, length 0, range beyond the end.
  */
 export function checkRequest(header: RequestHeader, limits: RequestLimits): number {
-  const flags = header.flags & ~NBD_CMD_FLAG_FUA
   switch (header.command) {
     case NBD_CMD_READ:
-      if (flags !== 0 || header.length > limits.payloadBytesMax) return NBD_EINVAL
-      return checkRange(header, limits.sizeBytes, NBD_EINVAL)
+      return checkReading(header, limits.sizeBytes, limits.payloadBytesMax)
     case NBD_CMD_WRITE:
-      if (flags !== 0) return NBD_EINVAL
-      if (limits.readOnly) return NBD_EPERM
-      if (header.length > limits.payloadBytesMax) return NBD_EINVAL
-      return checkRange(header, limits.sizeBytes, NBD_ENOSPC)
+      return checkWriting(header, limits, 0, limits.payloadBytesMax, NBD_ENOSPC)
     case NBD_CMD_DISC:
       return NBD_SUCCESS
     case NBD_CMD_FLUSH:
-      return flags === 0 && header.offset === 0 && header.length === 0 ? NBD_SUCCESS : NBD_EINVAL
+      return foreignFlags(header, 0) || header.offset !== 0 || header.length !== 0 ? NBD_EINVAL : NBD_SUCCESS
     case NBD_CMD_TRIM:
-      if (flags !== 0) return NBD_EINVAL
-      if (limits.readOnly) return NBD_EPERM
-      if (!limits.canTrim) return NBD_EINVAL
-      return checkRange(header, limits.sizeBytes, NBD_EINVAL)
+      return checkWriting(header, limits, 0, limits.canTrim ? LENGTH_MAX : NOT_OFFERED, NBD_EINVAL)
     case NBD_CMD_CACHE:
-      if (flags !== 0 || !limits.canCache) return NBD_EINVAL
-      return checkRange(header, limits.sizeBytes, NBD_EINVAL)
-    case NBD_CMD_WRITE_ZEROES:
-      if ((flags & ~(NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO)) !== 0) return NBD_EINVAL
-      if (limits.readOnly) return NBD_EPERM
-      if (!limits.canZero) return NBD_EINVAL
-      if ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0 && !limits.canFastZero) return NBD_EINVAL
-      return checkRange(header, limits.sizeBytes, NBD_ENOSPC)
+      return checkReading(header, limits.sizeBytes, limits.canCache ? LENGTH_MAX : NOT_OFFERED)
+    case NBD_CMD_WRITE_ZEROES: {
+      const flags = limits.canFastZero ? NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO : NBD_CMD_FLAG_NO_HOLE
+      return checkWriting(header, limits, flags, limits.canZero ? LENGTH_MAX : NOT_OFFERED, NBD_ENOSPC)
+    }
     default:
       return NBD_EINVAL
   }
+}
+
+/** For commands without payload: as much as the header can say. */
+const LENGTH_MAX = 0xffffffff
+/** For commands that were not offered: no length will do. */
+const NOT_OFFERED = 0
+
+/** FUA belongs to every command, as the specification has it; it means nothing where nothing is written. */
+function foreignFlags(header: RequestHeader, allowed: number): boolean {
+  return (header.flags & ~(NBD_CMD_FLAG_FUA | allowed)) !== 0
+}
+
+function checkReading(header: RequestHeader, sizeBytes: number, lengthMax: number): number {
+  if (foreignFlags(header, 0) || header.length > lengthMax) return NBD_EINVAL
+  return checkRange(header, sizeBytes, NBD_EINVAL)
+}
+
+function checkWriting(
+  header: RequestHeader,
+  limits: RequestLimits,
+  flags: number,
+  lengthMax: number,
+  beyondEnd: number,
+): number {
+  if (foreignFlags(header, flags)) return NBD_EINVAL
+  if (limits.readOnly) return NBD_EPERM
+  if (header.length > lengthMax) return NBD_EINVAL
+  return checkRange(header, limits.sizeBytes, beyondEnd)
 }
 
 /**

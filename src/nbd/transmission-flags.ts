@@ -30,6 +30,14 @@ export interface ExportAbilities {
   readonly rotational: boolean
 }
 
+/**
+ * What this server can do with any image: where a file or device cannot, it does it another way, or, asked for a fast
+ * zero, says so.
+ */
+export function servedAbilities(readOnly: boolean, shared: boolean): ExportAbilities {
+  return { readOnly, shared, canTrim: true, canZero: true, canFastZero: true, canCache: true, rotational: false }
+}
+
 export function transmissionFlags(abilities: ExportAbilities): number {
   const writable = !abilities.readOnly
   const zeroes = writable && abilities.canZero

@@ -24,6 +24,6 @@ export function writeSimpleReply(
   view.setUint32(at, NBD_SIMPLE_REPLY_MAGIC)
   view.setUint32(at + 4, error)
   for (let index = 0; index < COOKIE_BYTES; index++) {
-    bytes[at + 8 + index] = cookieBytes[cookieAt + index] as number
+    bytes[at + 8 + index] = cookieBytes[cookieAt + index] ?? 0
   }
 }
