@@ -156,7 +156,7 @@ export class SimulatedEngine implements Engine {
     this.#inTurn = true
     this.#turn()
     this.#inTurn = false
-    assert(this.#completions.length === 0, 'a turn takes every completion')
+    if (this.#completions.length > 0) this.#woken = true
     return true
   }
 
