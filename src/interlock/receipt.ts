@@ -1,6 +1,7 @@
 /**
  * The receipt that `close` answers: proof, in numbers, of what was drained and how it was made durable. It is kept in
- * the ownership record, so that the same close asked again gives the same receipt.
+ * the ownership record, so that the same close asked again gives the same receipt. Here it is built and judged; reading
+ * one that somebody else wrote is receipt-parser.ts.
  */
 
 import type { Range } from './range.ts'
@@ -41,9 +42,67 @@ export interface Receipt {
   readonly reason: CloseReason
   /** The nonce that the destination's standby gave out, or one of our own. */
   readonly nonce: string
-  readonly clearedBy: 'drain' | 'lock' | 'reboot' | 'fence'
+  readonly clearedBy: ClearedBy
+  /**
+   * `record` is from the end of the sync until the record was ready to be written: letting go of the file and proving
+   * the lock free. The writing itself cannot be in it, since the receipt is part of what is written.
+   */
   readonly elapsedMs: { readonly drain: number; readonly sync: number; readonly record: number; readonly total: number }
 }
 
-export type Durability = 'sync' | 'writeback'
-export type CloseReason = 'handover' | 'shutdown'
+export const DURABILITIES = ['sync', 'writeback'] as const
+export type Durability = (typeof DURABILITIES)[number]
+export const CLOSE_REASONS = ['handover', 'shutdown'] as const
+export type CloseReason = (typeof CLOSE_REASONS)[number]
+export const CLEARED_BY = ['drain', 'lock', 'reboot', 'fence'] as const
+export type ClearedBy = (typeof CLEARED_BY)[number]
+
+/** Everything that a receipt says, with the time of the close in milliseconds since 1970. */
+export type ReceiptFacts = Omit<Receipt, 'version' | 'state' | 'closedAt'> & { readonly closedAtMs: number }
+
+export function buildReceipt(facts: ReceiptFacts): Receipt {
+  return {
+    version: RECEIPT_VERSION,
+    export: facts.export,
+    image: facts.image,
+    generation: facts.generation,
+    holder: facts.holder,
+    state: 'closed',
+    closedAt: new Date(facts.closedAtMs).toISOString(),
+    durability: facts.durability,
+    drained: facts.drained,
+    aborted: facts.aborted,
+    indeterminate: facts.indeterminate,
+    reason: facts.reason,
+    nonce: facts.nonce,
+    clearedBy: facts.clearedBy,
+    elapsedMs: facts.elapsedMs,
+  }
+}
+
+/** What a receipt must agree with before it opens an image. Null where nothing is expected. */
+export interface ReceiptExpectation {
+  readonly export: string
+  readonly sizeBytes: number
+  /** The nonce that this standby gave out: a receipt of an earlier handover does not carry it. */
+  readonly nonce: string | null
+  /** The oldest generation that the receipt may close: the newest that is known here. */
+  readonly generationMin: number | null
+}
+
+/** Why the receipt does not fit, in one sentence; null where it does. */
+export function receiptProblem(receipt: Receipt, expectation: ReceiptExpectation): string | null {
+  if (receipt.export !== expectation.export) {
+    return `the receipt is for export '${receipt.export}', not for '${expectation.export}'`
+  }
+  if (receipt.image.size !== expectation.sizeBytes) {
+    return `the receipt is for an image of ${receipt.image.size} bytes; this one has ${expectation.sizeBytes}`
+  }
+  if (expectation.nonce !== null && receipt.nonce !== expectation.nonce) {
+    return 'the receipt does not carry the nonce that this standby gave out: it is of another handover'
+  }
+  if (expectation.generationMin !== null && receipt.generation < expectation.generationMin) {
+    return `the receipt closes generation ${receipt.generation}; generation ${expectation.generationMin} is known here`
+  }
+  return null
+}
