@@ -43,7 +43,9 @@ export function formatEndpoint(endpoint: Endpoint): string {
 /** True for addresses that only this machine can reach. */
 export function isLoopback(endpoint: Endpoint): boolean {
   if (endpoint.scheme === 'unix') return true
-  return endpoint.host === 'localhost' || endpoint.host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(endpoint.host)
+  return (
+    endpoint.host === 'localhost' || endpoint.host === '::1' || /^127\.\d{1,3}\.\d{1,3}\.\d{1,3}$/.test(endpoint.host)
+  )
 }
 
 function parseUnix(text: string, path: string): Endpoint | { readonly problem: string } {
@@ -51,7 +53,9 @@ function parseUnix(text: string, path: string): Endpoint | { readonly problem: s
   if (path.includes('\0')) return { problem: 'a socket path holds no zero byte' }
   const lengthBytes = utf8.encode(path).length
   if (lengthBytes > SOCKET_PATH_BYTES_MAX) {
-    return { problem: `'${text}' has a path of ${lengthBytes} bytes; a socket's holds at most ${SOCKET_PATH_BYTES_MAX}` }
+    return {
+      problem: `'${text}' has a path of ${lengthBytes} bytes; a socket's holds at most ${SOCKET_PATH_BYTES_MAX}`,
+    }
   }
   return { scheme: 'unix', path }
 }

@@ -11,7 +11,10 @@ interface CatalogueEntry {
 
 export const REFUSALS = {
   'bad-request': { status: 400, title: 'The request is not well formed' },
+  'cross-site': { status: 403, title: 'The control API does not serve web pages' },
+  'not-found': { status: 404, title: 'There is nothing at this address' },
   'export-unknown': { status: 404, title: 'There is no export of that name' },
+  'method-not-allowed': { status: 405, title: 'The address does not take this method' },
   'wrong-state': { status: 409, title: 'The export cannot do that in its present state' },
   'export-exists': { status: 409, title: 'An export of that name exists already' },
   'image-in-use': { status: 409, title: 'The image is in use' },
@@ -20,6 +23,8 @@ export const REFUSALS = {
   'idempotency-conflict': { status: 409, title: 'The idempotency key was used for another request' },
   'held-by-other': { status: 409, title: 'Another holder has the image open' },
   'export-fenced': { status: 409, title: 'The export is fenced' },
+  'body-too-large': { status: 413, title: 'The body of the request is too large' },
+  'media-type': { status: 415, title: 'The body of the request is not JSON' },
   'image-missing': { status: 422, title: 'The image does not exist' },
   'image-kind': { status: 422, title: 'The image is neither a regular file nor a block device' },
   'image-permission': { status: 422, title: 'The image may not be opened' },
@@ -29,9 +34,12 @@ export const REFUSALS = {
   'image-no-direct': { status: 422, title: 'The image does not take direct I/O' },
   'image-changed': { status: 422, title: 'The image is not what it was' },
   'image-io': { status: 422, title: 'The image failed' },
+  internal: { status: 500, title: 'The daemon made a mistake' },
   'sync-failed': { status: 500, title: 'The image could not be made durable' },
   'worker-died': { status: 500, title: 'The worker that served the export is gone' },
   'still-draining': { status: 504, title: 'Requests are still outstanding' },
+  busy: { status: 503, title: 'The daemon does as much of this as it allows' },
+  'not-ready': { status: 503, title: 'The daemon is not ready' },
   'shutting-down': { status: 503, title: 'The daemon is shutting down' },
 } as const satisfies Record<string, CatalogueEntry>
 

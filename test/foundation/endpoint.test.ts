@@ -11,7 +11,11 @@ const endpoint: fc.Arbitrary<Endpoint> = fc.oneof(
 
 describe('endpoints', () => {
   test('what is formatted parses back to an equal one', () => {
-    fc.assert(fc.property(endpoint, (original) => expect(parseEndpoint(formatEndpoint(original))).toEqual(original)))
+    fc.assert(
+      fc.property(endpoint, (original) => {
+        expect(parseEndpoint(formatEndpoint(original))).toEqual(original)
+      }),
+    )
   })
 
   test.each([
