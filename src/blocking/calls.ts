@@ -1,0 +1,118 @@
+/**
+ * The calls that may wait for a disk, a file server or another holder, as messages: what to do, and what comes back.
+ * This file says what each call means by running it; where it runs is decided elsewhere (a `BlockingThread` in the
+ * daemon). A call never throws: its failure is a negative errno. Descriptors are plain numbers here, because any thread
+ * of the process may use them; who owns one does not change by a call, except that `open` makes and `close` ends it.
+ */
+
+import { unreachable } from '../foundation/assert.ts'
+import { discardBlocks, zeroBlocks } from '../posix/block-device.ts'
+import { closeDescriptor } from '../posix/descriptor.ts'
+import { fallocate, fdatasync, fsync, link, openFile } from '../posix/file.ts'
+import { queryLock, setLock, unlock } from '../posix/locks.ts'
+import type { LockKind } from '../posix/locks.ts'
+import { createFile, listDirectory, makeDirectory, readFile, removeFile, syncDirectory } from './file-calls.ts'
+import { measureImage } from './image-measurement.ts'
+import type { ImageMeasurement, MeasureImage } from './image-measurement.ts'
+
+interface OnDescriptor {
+  readonly descriptor: number
+}
+
+interface OnRange extends OnDescriptor {
+  readonly offset: number
+  readonly lengthBytes: number
+}
+
+interface OnLock extends OnDescriptor {
+  readonly start: bigint
+  /** 0 reaches to the end of all offsets. */
+  readonly length: bigint
+}
+
+/** What each call takes, by its kind. */
+export interface BlockingParameters {
+  /** `flags` are of `OPEN` in posix/file.ts; close-on-exec is always added. */
+  readonly open: { readonly path: string; readonly flags: number; readonly mode: number }
+  readonly close: OnDescriptor
+  readonly fsync: OnDescriptor
+  readonly fdatasync: OnDescriptor
+  /** `mode` is of `FALLOCATE` in posix/file.ts. */
+  readonly fallocate: OnRange & { readonly mode: number }
+  readonly discardBlocks: OnRange
+  readonly zeroBlocks: OnRange
+  readonly link: { readonly existingPath: string; readonly createdPath: string }
+  readonly lock: OnLock & { readonly lock: LockKind }
+  readonly unlock: OnLock
+  readonly queryLock: OnLock & { readonly lock: LockKind }
+  /** A new file with these bytes, fsynced; its name becomes durable with `syncDirectory`. Never replaces. */
+  readonly createFile: { readonly path: string; readonly bytes: Uint8Array; readonly mode: number }
+  readonly readFile: { readonly path: string; readonly lengthBytesMax: number }
+  readonly removeFile: { readonly path: string }
+  readonly listDirectory: { readonly path: string }
+  readonly makeDirectory: { readonly path: string; readonly mode: number }
+  readonly syncDirectory: { readonly path: string }
+  readonly measureImage: MeasureImage
+}
+
+export type BlockingKind = keyof BlockingParameters
+export type BlockingCall = { [K in BlockingKind]: { readonly kind: K } & BlockingParameters[K] }[BlockingKind]
+
+/** What is not answered by a plain number (0, a descriptor, an answer of `queryLock`, or -errno). */
+interface OtherResults {
+  readonly readFile: Uint8Array | number
+  readonly listDirectory: readonly string[] | number
+  readonly measureImage: ImageMeasurement
+}
+
+export type BlockingResultOf<K extends BlockingKind> = K extends keyof OtherResults ? OtherResults[K] : number
+export type BlockingResult = BlockingResultOf<BlockingKind>
+
+/** Whatever runs calls one at a time, in the order given. */
+export interface BlockingRunner {
+  run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>>
+}
+
+/** Runs the call on this very thread, which waits. */
+export function perform(call: BlockingCall): BlockingResult {
+  switch (call.kind) {
+    case 'open':
+      return openFile(call.path, call.flags, call.mode)
+    case 'close':
+      return closeDescriptor(call.descriptor)
+    case 'fsync':
+      return fsync(call.descriptor)
+    case 'fdatasync':
+      return fdatasync(call.descriptor)
+    case 'fallocate':
+      return fallocate(call.descriptor, call.mode, call.offset, call.lengthBytes)
+    case 'discardBlocks':
+      return discardBlocks(call.descriptor, call.offset, call.lengthBytes)
+    case 'zeroBlocks':
+      return zeroBlocks(call.descriptor, call.offset, call.lengthBytes)
+    case 'link':
+      return link(call.existingPath, call.createdPath)
+    case 'lock':
+      return setLock(call.descriptor, call.lock, call.start, call.length)
+    case 'unlock':
+      return unlock(call.descriptor, call.start, call.length)
+    case 'queryLock':
+      return queryLock(call.descriptor, call.lock, call.start, call.length)
+    case 'createFile':
+      return createFile(call.path, call.bytes, call.mode)
+    case 'readFile':
+      return readFile(call.path, call.lengthBytesMax)
+    case 'removeFile':
+      return removeFile(call.path)
+    case 'listDirectory':
+      return listDirectory(call.path)
+    case 'makeDirectory':
+      return makeDirectory(call.path, call.mode)
+    case 'syncDirectory':
+      return syncDirectory(call.path)
+    case 'measureImage':
+      return measureImage(call)
+    default:
+      return unreachable(call)
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * Small whole files, for records and identities: made durable before they are named, read whole, listed. All of it is
+ * synchronous and answers a negative errno instead of throwing.
+ */
+
+import { mkdirSync, readdirSync, unlinkSync } from 'node:fs'
+import { closeDescriptor } from '../posix/descriptor.ts'
+import { ERRNO } from '../posix/errno.ts'
+import { fsync, OPEN, openFile, pread, pwrite } from '../posix/file.ts'
+
+/** 0 or -errno. On failure nothing is left behind; -EEXIST where the name is taken. */
+export function createFile(path: string, bytes: Uint8Array, mode: number): number {
+  const descriptor = openFile(path, OPEN.readWrite | OPEN.create | OPEN.exclusive | OPEN.noFollow, mode)
+  if (descriptor < 0) return descriptor
+  let result = writeAll(descriptor, bytes)
+  if (result === 0) result = fsync(descriptor)
+  // A network file system may report a failed write only here.
+  const closed = closeDescriptor(descriptor)
+  if (result === 0) result = closed
+  if (result < 0) removeFile(path)
+  return result
+}
+
+/** The whole file; -EFBIG where it is longer than the bound; another -errno. */
+export function readFile(path: string, lengthBytesMax: number): Uint8Array | number {
+  const descriptor = openFile(path, OPEN.readOnly | OPEN.nonBlocking)
+  if (descriptor < 0) return descriptor
+  const bytes = new Uint8Array(lengthBytesMax + 1)
+  let lengthBytes = 0
+  let result = 1
+  while (result > 0 && lengthBytes < bytes.length) {
+    result = pread(descriptor, bytes.subarray(lengthBytes), bytes.length - lengthBytes, lengthBytes)
+    if (result > 0) lengthBytes += result
+  }
+  closeDescriptor(descriptor)
+  if (result < 0) return result
+  if (lengthBytes > lengthBytesMax) return -ERRNO.EFBIG
+  return bytes.slice(0, lengthBytes)
+}
+
+/** 0 or -errno. */
+export function removeFile(path: string): number {
+  return answering(() => {
+    unlinkSync(path)
+    return 0
+  })
+}
+
+/** The names in it, in no order; or -errno. */
+export function listDirectory(path: string): readonly string[] | number {
+  return answering(() => readdirSync(path))
+}
+
+/** 0 or -errno; -EEXIST where there is something of that name. Its parent must exist. */
+export function makeDirectory(path: string, mode: number): number {
+  return answering(() => {
+    mkdirSync(path, { mode })
+    return 0
+  })
+}
+
+/** Makes the names in a directory durable. 0 or -errno. */
+export function syncDirectory(path: string): number {
+  const descriptor = openFile(path, OPEN.readOnly | OPEN.directory)
+  if (descriptor < 0) return descriptor
+  const result = fsync(descriptor)
+  closeDescriptor(descriptor)
+  return result
+}
+
+function writeAll(descriptor: number, bytes: Uint8Array): number {
+  let written = 0
+  while (written < bytes.length) {
+    const result = pwrite(descriptor, bytes.subarray(written), bytes.length - written, written)
+    if (result < 0) return result
+    if (result === 0) return -ERRNO.EIO
+    written += result
+  }
+  return 0
+}
+
+/** The result, or the errno of what node:fs threw. What is not an error of the system is a bug and goes on. */
+export function answering<T>(call: () => T): T | number {
+  try {
+    return call()
+  } catch (error) {
+    const errno: unknown = error instanceof Error && 'errno' in error ? error.errno : undefined
+    if (typeof errno === 'number' && errno < 0) return errno
+    throw error
+  }
+}
