@@ -40,6 +40,7 @@ export const REFUSALS = {
   'still-draining': { status: 504, title: 'Requests are still outstanding' },
   busy: { status: 503, title: 'The daemon does as much of this as it allows' },
   'not-ready': { status: 503, title: 'The daemon is not ready' },
+  'state-directory': { status: 500, title: 'The state directory failed' },
   'shutting-down': { status: 503, title: 'The daemon is shutting down' },
 } as const satisfies Record<string, CatalogueEntry>
 

@@ -1,0 +1,126 @@
+/**
+ * The ownership record, and what is asked of the place where it lives. A home keeps one record per image, seen by every
+ * host that could open it, and changes it by compare-and-swap only: whoever swaps names the sequence it has read, and
+ * wins exactly once. A home decides nothing; who may open what is judged by whoever reads the record.
+ *
+ * Failures to read or write are `Refusal`s. A swap whose outcome the home could not learn must reject, never guess.
+ */
+
+import type { Range } from '../interlock/range.ts'
+import type { CloseReason, Holder, Receipt } from '../interlock/receipt.ts'
+
+export const RECORD_VERSION = 1
+
+export type RecordState = 'opening' | 'open' | 'closing' | 'closed' | 'fenced'
+
+/** What makes the image recognisable, from any host. */
+export interface ImageIdentity {
+  readonly realPath: string
+  /** 'file', or 'block'. */
+  readonly kind: 'file' | 'block'
+  /** 'major:minor' as the opening host saw it. */
+  readonly device: string
+  readonly inode: number
+  /** WWN, device-mapper uuid or their like; null where there is none. */
+  readonly wwid: string | null
+}
+
+/** The daemon run that holds a generation. */
+export interface RecordHolder extends Holder {
+  /** Random, of this opening; left in the host's state directory before the record names it. */
+  readonly openToken: string
+  /** For people: the host's name. */
+  readonly name: string
+}
+
+/** A predecessor that closed early: its writes in these ranges may still land. */
+export interface DrainingEntry {
+  readonly generation: number
+  readonly holder: RecordHolder
+  readonly ranges: readonly Range[]
+}
+
+/** A takeover under way. While it is the newest record, the holder it is against must not open. */
+export interface TakeoverIntent {
+  readonly by: RecordHolder
+  readonly against: RecordHolder
+  /** The generation that is being taken over. */
+  readonly generation: number
+  /** ISO 8601, UTC. */
+  readonly since: string
+}
+
+export interface OwnershipRecord {
+  readonly version: typeof RECORD_VERSION
+  /** Grows by one with each swap; the first record has 1. */
+  readonly sequence: number
+  readonly imageId: string
+  readonly image: ImageIdentity
+  readonly generation: number
+  readonly state: RecordState
+  /** Of the newest generation, also when it is closed. */
+  readonly holder: RecordHolder
+  /** Only in `closed`. */
+  readonly closeReason: CloseReason | null
+  /** Only in `closed`. */
+  readonly receipt: Receipt | null
+  readonly draining: readonly DrainingEntry[]
+  readonly intent: TakeoverIntent | null
+}
+
+/** What a swap writes: the home adds version and sequence. */
+export type RecordDraft = Omit<OwnershipRecord, 'version' | 'sequence'>
+
+export type Newest =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'record'; readonly record: OwnershipRecord }
+  /** There is one and it cannot be understood. Every opening is refused until an operator has repaired it. */
+  | { readonly kind: 'unreadable'; readonly sequence: number; readonly detail: string }
+
+export type SwapOutcome =
+  | { readonly won: true; readonly record: OwnershipRecord }
+  /** Somebody else was first, or the home has moved on. Nothing was written. */
+  | { readonly won: false; readonly newest: Newest }
+
+export type HomeKind = 'directory' | 'etcd' | 'none'
+
+export interface RecordHome {
+  readonly kind: HomeKind
+  /** Whether other hosts read and write the same records. */
+  readonly shared: boolean
+  /** Where the record is, for messages: a path, a key. */
+  describe(): string
+  /** As of now, not from a cache. */
+  readNewest(): Promise<Newest>
+  /** `expected` is the sequence of the newest record that the caller knows; 0 when there was none. Durable when it answers. */
+  compareAndSwap(expected: number, draft: RecordDraft): Promise<SwapOutcome>
+  /**
+   * Best effort: calls the listener some time after somebody else changed the record. Returns the function that ends it.
+   * A home that cannot watch lacks this; nothing that is safe may depend on it.
+   */
+  watch?(listener: (newest: Newest) => void): () => void
+  close(): Promise<void>
+}
+
+/** The sequence to hand to `compareAndSwap` after `readNewest`. */
+export function sequenceOf(newest: Newest): number {
+  switch (newest.kind) {
+    case 'absent':
+      return 0
+    case 'record':
+      return newest.record.sequence
+    case 'unreadable':
+      return newest.sequence
+  }
+}
+
+/**
+ * Whether a measured image is the recorded one. Numbers of devices differ between hosts and change at a reboot, so they
+ * are compared for nothing; a name that the hardware gave decides where both have one.
+ */
+export function sameImage(recorded: ImageIdentity, measured: ImageIdentity): boolean {
+  if (recorded.kind !== measured.kind) return false
+  if (recorded.wwid !== null || measured.wwid !== null) return recorded.wwid === measured.wwid
+  if (recorded.kind === 'block') return recorded.realPath === measured.realPath
+  return recorded.inode === measured.inode
+}

@@ -1,0 +1,132 @@
+/**
+ * Who "this host", "this boot" and "this run" are. The host is a random identity that was left in the daemon's state
+ * directory, not the machine id, which cloned machines share: without the file it is another host. The boot is the
+ * kernel's own; the run is drawn anew each time.
+ *
+ * Each opening also leaves a random token in the state directory before any record names it. A record whose token is not
+ * here was not written from this directory, whatever else it claims.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { dirname, join } from 'node:path'
+import type { BlockingRunner } from '../blocking/calls.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import type { Holder } from '../interlock/receipt.ts'
+import { ERRNO, errnoName } from '../posix/errno.ts'
+
+const IDENTITY_FILE = 'host-identity'
+const TOKEN_FOLDER = 'open-tokens'
+const IDENTITY_BYTES = 16
+const IDENTITY_PATTERN = /^[0-9a-f]{32}\n$/
+const FILE_BYTES_MAX = 256
+const PRIVATE_FILE = 0o600
+const PRIVATE_DIRECTORY = 0o700
+
+export interface LocalIdentity extends Holder {
+  /** For people. Identifies nothing. */
+  readonly name: string
+}
+
+/**
+ * Reads the host's identity, or creates it durably when there is none. The state directory is created too; its parent
+ * must exist. An identity that is there but not readable as one is refused: a new one would make this host a stranger to
+ * its own records.
+ */
+export async function establishIdentity(stateDirectory: string, runner: BlockingRunner): Promise<LocalIdentity> {
+  await ensureDirectory(stateDirectory, runner)
+  const path = join(stateDirectory, IDENTITY_FILE)
+  let host = await readIdentity(path, runner)
+  if (host === null) {
+    await createIdentity(stateDirectory, path, runner)
+    host = await readIdentity(path, runner)
+  } else {
+    // It may have been created by a run that died before its name was durable.
+    await demand(runner.run({ kind: 'syncDirectory', path: stateDirectory }), 'make durable', stateDirectory)
+  }
+  if (host === null) throw failure('read', path, ERRNO.ENOENT)
+  return { host, boot: bootIdentity(), instance: randomIdentity(), name: hostname() }
+}
+
+/** A fresh open token, durable in the state directory before this answers. */
+export async function leaveOpenToken(stateDirectory: string, runner: BlockingRunner): Promise<string> {
+  const folder = join(stateDirectory, TOKEN_FOLDER)
+  await ensureDirectory(folder, runner)
+  const token = randomIdentity()
+  const call = { kind: 'createFile', path: join(folder, token), bytes: new Uint8Array(0), mode: PRIVATE_FILE } as const
+  await demand(runner.run(call), 'create', call.path)
+  await demand(runner.run({ kind: 'syncDirectory', path: folder }), 'make durable', folder)
+  return token
+}
+
+/** Whether that token was left here. */
+export async function hasOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
+  if (!/^[0-9a-f]{32}$/.test(token)) return false
+  const path = join(stateDirectory, TOKEN_FOLDER, token)
+  const result = await runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
+  if (typeof result !== 'number') return true
+  if (result === -ERRNO.ENOENT) return false
+  throw failure('read', path, result)
+}
+
+/** Forgets a token that no record names any more. */
+export async function dropOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<void> {
+  const path = join(stateDirectory, TOKEN_FOLDER, token)
+  const result = await runner.run({ kind: 'removeFile', path })
+  if (result < 0 && result !== -ERRNO.ENOENT) throw failure('remove', path, result)
+}
+
+export function randomIdentity(): string {
+  return randomBytes(IDENTITY_BYTES).toString('hex')
+}
+
+/** The kernel's identity of this boot. */
+export function bootIdentity(): string {
+  return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+}
+
+async function ensureDirectory(path: string, runner: BlockingRunner): Promise<void> {
+  const result = await runner.run({ kind: 'makeDirectory', path, mode: PRIVATE_DIRECTORY })
+  if (result === -ERRNO.EEXIST) return
+  if (result < 0) throw failure('create', path, result)
+  const parent = dirname(path)
+  await demand(runner.run({ kind: 'syncDirectory', path: parent }), 'make durable', parent)
+}
+
+async function readIdentity(path: string, runner: BlockingRunner): Promise<string | null> {
+  const content = await runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
+  if (typeof content === 'number') {
+    if (content === -ERRNO.ENOENT) return null
+    throw failure('read', path, content)
+  }
+  const text = Buffer.from(content).toString('latin1')
+  if (!IDENTITY_PATTERN.test(text)) {
+    throw new Refusal(
+      'state-directory',
+      `${path} does not hold a host identity (32 hexadecimal digits); restore it, or remove it to make this another host`,
+    )
+  }
+  return text.trim()
+}
+
+/** Written whole under another name and linked, so that the name never stands for half an identity. */
+async function createIdentity(stateDirectory: string, path: string, runner: BlockingRunner): Promise<void> {
+  const temporary = `${path}.${randomIdentity()}`
+  const bytes = Buffer.from(`${randomIdentity()}\n`, 'latin1')
+  await demand(runner.run({ kind: 'createFile', path: temporary, bytes, mode: PRIVATE_FILE }), 'create', temporary)
+  const linked = await runner.run({ kind: 'link', existingPath: temporary, createdPath: path })
+  await demand(runner.run({ kind: 'removeFile', path: temporary }), 'remove', temporary)
+  // Another run was first: its identity is the host's.
+  if (linked < 0 && linked !== -ERRNO.EEXIST) throw failure('create', path, linked)
+  await demand(runner.run({ kind: 'syncDirectory', path: stateDirectory }), 'make durable', stateDirectory)
+}
+
+async function demand(outcome: Promise<number>, verb: string, path: string): Promise<void> {
+  const result = await outcome
+  if (result < 0) throw failure(verb, path, result)
+}
+
+function failure(verb: string, path: string, errno: number): Refusal {
+  return new Refusal('state-directory', `cannot ${verb} ${path}: ${errnoName(errno)}`)
+}
