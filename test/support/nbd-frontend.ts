@@ -151,15 +151,20 @@ export class NbdFrontend {
   }
 
   send(command: Command, fields: RequestFields = {}): SentRequest {
+    const sent = this.expect(command, fields)
+    this.#socket.write(encodeRequest(command, sent.cookie, fields))
+    return sent
+  }
+
+  /** Makes a cookie and waits for its reply, without sending anything: for requests whose bytes the test makes itself. */
+  expect(command: Command, fields: RequestFields = {}): SentRequest {
     this.#cookies += 1n
-    const cookie = this.#cookies
     let resolve: (reply: Reply) => void = () => undefined
     const reply = new Promise<Reply>((done) => {
       resolve = done
     })
-    const sent = { cookie, command, fields, sentMs: Date.now(), reply }
-    if (command !== 'DISC') this.#outstanding.set(cookie, { sent, resolve })
-    this.#socket.write(encodeRequest(command, cookie, fields))
+    const sent = { cookie: this.#cookies, command, fields, sentMs: Date.now(), reply }
+    if (command !== 'DISC') this.#outstanding.set(sent.cookie, { sent, resolve })
     return sent
   }
 

@@ -1,0 +1,223 @@
+/**
+ * The real daemon, as an operator runs it: `node bin/interlockd.cjs` in a process of its own, with its own state
+ * directory, sockets and configuration file, ready when its log says so. It is asked through its control socket, by
+ * interlockctl or by plain HTTP that shares no code with the client under src/.
+ *
+ * Invariant: the process ends with the scratch, however the test ends.
+ */
+
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { runProgram, startProgram } from './foreign-program.ts'
+import type { Outcome, Program } from './foreign-program.ts'
+import { freePort } from './free-port.ts'
+import type { ServerAddress } from './nbd-frontend.ts'
+import type { Scratch } from './scratch.ts'
+
+export const ENGINES = ['file', 'io_uring'] as const
+export type EngineName = (typeof ENGINES)[number]
+
+const PROJECT = join(import.meta.dirname, '../..')
+const READY_TIMEOUT_MS = 15_000
+
+/** Keys as in the configuration file. */
+export type ExportEntry = Readonly<Record<string, string | boolean | number>> & {
+  readonly name: string
+  readonly path: string
+}
+
+export interface DaemonOptions {
+  readonly exports: readonly ExportEntry[]
+  readonly engine?: EngineName
+  /** Every export waits in standby. */
+  readonly standby?: boolean
+  /** That of an earlier daemon makes this one the same host. */
+  readonly stateDirectory?: string
+  /** Lines of the configuration file, before the exports. */
+  readonly settings?: readonly string[]
+  readonly tables?: readonly string[]
+}
+
+/** A line of the daemon's log. */
+export type LogLine = Readonly<Record<string, unknown>>
+
+export interface ApiAnswer {
+  readonly status: number
+  readonly body: unknown
+}
+
+export class Daemon {
+  readonly program: Program
+  readonly stateDirectory: string
+  readonly controlPath: string
+  readonly nbdPath: string
+  readonly nbdPort: number
+
+  constructor(
+    program: Program,
+    places: { stateDirectory: string; controlPath: string; nbdPath: string; nbdPort: number },
+  ) {
+    this.program = program
+    this.stateDirectory = places.stateDirectory
+    this.controlPath = places.controlPath
+    this.nbdPath = places.nbdPath
+    this.nbdPort = places.nbdPort
+  }
+
+  get pid(): number {
+    return this.program.pid
+  }
+
+  get address(): ServerAddress {
+    return { path: this.nbdPath }
+  }
+
+  /** As libnbd, QEMU and fio want it. */
+  uri(exportName: string): string {
+    return `nbd+unix:///${exportName}?socket=${this.nbdPath}`
+  }
+
+  /** The log so far; lines that are not JSON are kept as `{ text }`. */
+  get log(): LogLine[] {
+    return logLines(this.program)
+  }
+
+  /** interlockctl against this daemon, with results as JSON. */
+  ctl(commandArguments: readonly string[], timeoutMs = 60_000): Promise<Outcome> {
+    return runProgram(
+      process.execPath,
+      [
+        join(PROJECT, 'bin/interlockctl.cjs'),
+        '--control',
+        `unix:${this.controlPath}`,
+        '-o',
+        'json',
+        ...commandArguments,
+      ],
+      { timeoutMs },
+    )
+  }
+
+  /** One request to the control API. `path` starts after /v1. */
+  api(method: string, path: string, body?: unknown, timeoutMs = 60_000): Promise<ApiAnswer> {
+    return askOverSocket(this.controlPath, method, `/v1${path}`, body, timeoutMs)
+  }
+
+  /** As `api`, and the answer must be a success. */
+  async ask<T = Readonly<Record<string, unknown>>>(
+    method: string,
+    path: string,
+    body?: unknown,
+    timeoutMs = 60_000,
+  ): Promise<T> {
+    const answer = await this.api(method, path, body, timeoutMs)
+    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer.body as T
+  }
+
+  /** SIGTERM: every export is closed, and the process ends by itself. */
+  stop(patienceMs = 30_000): Promise<Outcome> {
+    return this.program.stop('SIGTERM', patienceMs)
+  }
+
+  /** SIGKILL, and gone. */
+  async kill(): Promise<void> {
+    this.program.signal('SIGKILL')
+    await this.program.exited
+  }
+}
+
+export async function startDaemon(scratch: Scratch, options: DaemonOptions): Promise<Daemon> {
+  const directory = scratch.directory('daemon')
+  const stateDirectory = options.stateDirectory ?? join(directory, 'state')
+  mkdirSync(stateDirectory, { recursive: true })
+  const controlPath = join(directory, 'control.sock')
+  const nbdPath = join(directory, 'nbd.sock')
+  const nbdPort = await freePort()
+  const configurationPath = join(directory, 'interlockd.toml')
+  writeFileSync(configurationPath, configurationText({ ...options, stateDirectory }, { controlPath, nbdPath, nbdPort }))
+  const program = startProgram(scratch, process.execPath, [
+    ...[join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
+  ])
+  await program.until('ready line of interlockd', READY_TIMEOUT_MS, () => logLines(program).some(saysReady))
+  if (!existsSync(controlPath)) throw new Error(`interlockd is ready without a control socket; ${program.said}`)
+  return new Daemon(program, { stateDirectory, controlPath, nbdPath, nbdPort })
+}
+
+function configurationText(
+  options: DaemonOptions & { readonly stateDirectory: string },
+  places: { controlPath: string; nbdPath: string; nbdPort: number },
+): string {
+  const quoted = (value: string | boolean | number): string => JSON.stringify(value)
+  return [
+    `state_directory = ${quoted(options.stateDirectory)}`,
+    `listen = [${quoted(`unix:${places.nbdPath}`)}, ${quoted(`tcp:127.0.0.1:${places.nbdPort}`)}]`,
+    `control = [${quoted(`unix:${places.controlPath}`)}]`,
+    ...(options.engine === undefined ? [] : [`engine = ${quoted(options.engine)}`]),
+    ...(options.standby === true ? ['standby = true'] : []),
+    ...(options.settings ?? []),
+    ...(options.tables ?? []),
+    ...options.exports.flatMap((entry) => [
+      '[[export]]',
+      ...Object.entries(entry).map(([key, value]) => `${key} = ${quoted(value)}`),
+    ]),
+    '',
+  ].join('\n')
+}
+
+function logLines(program: Program): LogLine[] {
+  return `${program.stderr}\n${program.stdout}`
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      try {
+        return JSON.parse(line) as LogLine
+      } catch {
+        return { text: line }
+      }
+    })
+}
+
+function saysReady(line: LogLine): boolean {
+  return typeof line['msg'] === 'string' && /\bready\b/iu.test(line['msg'])
+}
+
+function askOverSocket(
+  socketPath: string,
+  method: string,
+  path: string,
+  body: unknown,
+  timeoutMs: number,
+): Promise<ApiAnswer> {
+  return new Promise((resolve, reject) => {
+    const text = body === undefined ? undefined : JSON.stringify(body)
+    const asked = request(
+      {
+        socketPath,
+        method,
+        path,
+        agent: false,
+        headers:
+          text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
+      },
+      (answer) => {
+        let heard = ''
+        answer.setEncoding('utf8').on('data', (part: string) => (heard += part))
+        answer.on('end', () => {
+          clearTimeout(timer)
+          resolve({ status: answer.statusCode ?? 0, body: heard === '' ? undefined : (JSON.parse(heard) as unknown) })
+        })
+        answer.on('error', reject)
+      },
+    )
+    const timer = setTimeout(() => {
+      asked.destroy(new Error(`${method} ${path} was not answered within ${timeoutMs} ms`))
+    }, timeoutMs)
+    asked.on('error', (error) => {
+      clearTimeout(timer)
+      reject(error)
+    })
+    asked.end(text)
+  })
+}

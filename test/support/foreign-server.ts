@@ -1,0 +1,28 @@
+/**
+ * Other people's NBD servers over an image, run beside interlockd by tests whose rig must be seen to notice the failure
+ * that interlockd does not have.
+ */
+
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { startProgram } from './foreign-program.ts'
+import type { Program } from './foreign-program.ts'
+import type { ServerAddress } from './nbd-frontend.ts'
+import type { Scratch } from './scratch.ts'
+
+export interface ForeignServer {
+  readonly program: Program
+  readonly address: ServerAddress
+  uri(exportName: string): string
+}
+
+/** qemu-nbd with durable, uncached writes: the mode in which it promises most. */
+export async function startQemuNbd(scratch: Scratch, image: string, exportName: string): Promise<ForeignServer> {
+  const path = join(scratch.directory('qemu-nbd'), 'nbd.sock')
+  const program = startProgram(scratch, 'qemu-nbd', [
+    ...['--format=raw', '--cache=directsync', '--discard=unmap', '--persistent', '--shared=16'],
+    ...['--export-name', exportName, '--socket', path, image],
+  ])
+  await program.until('socket of qemu-nbd', 5_000, () => existsSync(path))
+  return { program, address: { path }, uri: (name) => `nbd+unix:///${name}?socket=${path}` }
+}
