@@ -37,6 +37,7 @@ export const REFUSALS = {
   internal: { status: 500, title: 'The daemon made a mistake' },
   'sync-failed': { status: 500, title: 'The image could not be made durable' },
   'worker-died': { status: 500, title: 'The worker that served the export is gone' },
+  'listen-failed': { status: 422, title: 'The address cannot be listened on' },
   'still-draining': { status: 504, title: 'Requests are still outstanding' },
   busy: { status: 503, title: 'The daemon does as much of this as it allows' },
   'not-ready': { status: 503, title: 'The daemon is not ready' },
