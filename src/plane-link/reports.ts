@@ -125,6 +125,10 @@ export interface ClientGone {
 export interface WorkerReady {
   readonly kind: 'ready'
   readonly engine: 'io_uring' | 'file'
+  /** Which kernel features the engine uses, or how many threads. */
+  readonly description: string
+  /** To be closed by the main thread should the worker die; -1 where there is none. */
+  readonly ringDescriptor: number
 }
 
 export type Notice = ExportFaulted | WriteFailed | ClientGone | WorkerReady

@@ -1,0 +1,201 @@
+/**
+ * The main thread's end of a data worker: starts it, sends it orders, matches each with its report, passes its notices
+ * on, and notices its death. It knows nothing of what the orders mean.
+ *
+ * A worker that sleeps in the kernel cannot be terminated. It leaves by itself, after the order `stop`, when it finds
+ * the stop word set; if it dies before, every order that is not answered rejects with `WorkerGone`.
+ */
+
+import { MessageChannel, Worker } from 'node:worker_threads'
+import type { MessagePort } from 'node:worker_threads'
+import { BlockingThread } from '../blocking/blocking-thread.ts'
+import { assert, present } from '../foundation/assert.ts'
+import { closeDescriptor } from '../posix/descriptor.ts'
+import { createEventfd, ringEventfd } from '../posix/eventfd.ts'
+import type { MappedMemory } from '../posix/mapping.ts'
+import { mapMemory, unmapMemory } from '../posix/mapping.ts'
+import type { Order, OrderBody, OrderKind } from './orders.ts'
+import type { Notice, ReportOf, WorkerMessage, WorkerReady } from './reports.ts'
+import type { WorkerLimits, WorkerStart } from './worker-start.ts'
+import { SHARED_WORDS, SharedWord } from './worker-start.ts'
+
+const CLOCK_INTERVAL_MS = 250
+
+/** The worker ended before it answered. */
+export class WorkerGone extends Error {
+  override readonly name = 'WorkerGone'
+}
+
+export interface DataWorkerOptions {
+  readonly index: number
+  readonly engine: 'io_uring' | 'file'
+  readonly limits: WorkerLimits
+  readonly arenaLengthBytes: number
+  readonly threadPoolSize: number
+  readonly onNotice: (notice: Exclude<Notice, WorkerReady>) => void
+  /** Once, when the worker has ended without having been stopped. */
+  readonly onDeath: (cause: Error) => void
+}
+
+interface Waiting {
+  readonly kind: OrderKind
+  readonly resolve: (value: never) => void
+  readonly reject: (reason: Error) => void
+}
+
+export class DataWorker {
+  readonly index: number
+  readonly ready: Promise<WorkerReady>
+  readonly #options: DataWorkerOptions
+  readonly #worker: Worker
+  readonly #port: MessagePort
+  readonly #words: Int32Array
+  readonly #doorbell: number
+  readonly #memory: MappedMemory
+  readonly #blocking: BlockingThread
+  readonly #waiting = new Map<number, Waiting>()
+  readonly #exited: Promise<void>
+  readonly #clock: NodeJS.Timeout
+  #lastOrder = 0
+  #state: 'running' | 'stopping' | 'dead' = 'running'
+  #failure: Error | undefined
+  #ringDescriptor = -1
+  #resolveReady: (ready: WorkerReady) => void = () => undefined
+  #rejectReady: (reason: Error) => void = () => undefined
+
+  constructor(options: DataWorkerOptions) {
+    this.index = options.index
+    this.#options = options
+    this.#words = new Int32Array(new SharedArrayBuffer(SHARED_WORDS * 4))
+    this.#doorbell = createEventfd()
+    assert(this.#doorbell >= 0, 'an eventfd could be made')
+    this.#memory = mapMemory(options.arenaLengthBytes)
+    this.#blocking = new BlockingThread(`data-blocking-${options.index}`)
+    const { port1, port2 } = new MessageChannel()
+    const blockingPort = this.#blocking.connectBlockingThread()
+    const start: WorkerStart = {
+      index: options.index,
+      engine: options.engine,
+      limits: options.limits,
+      arenaAddress: this.#memory.address,
+      arenaLengthBytes: options.arenaLengthBytes,
+      doorbellDescriptor: this.#doorbell,
+      shared: this.#words.buffer as SharedArrayBuffer,
+      port: port2,
+      blockingPort,
+      threadPoolSize: options.threadPoolSize,
+    }
+    this.#port = port1
+    this.ready = new Promise((resolve, reject) => {
+      this.#resolveReady = resolve
+      this.#rejectReady = reject
+    })
+    // Whoever waits for the worker hears of its end; whoever does not must not be ended by it.
+    this.ready.catch(() => undefined)
+    this.#worker = new Worker(new URL('../data/worker.js', import.meta.url), {
+      name: `data-${options.index}`,
+      workerData: start,
+      transferList: [port2, blockingPort],
+      trackUnmanagedFds: false,
+    })
+    this.#exited = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        this.#ended()
+        resolve()
+      })
+    })
+    this.#worker.on('error', (error) => {
+      this.#failure = error instanceof Error ? error : new Error(String(error))
+    })
+    port1.on('message', (message: WorkerMessage) => {
+      this.#received(message)
+    })
+    this.#clock = setInterval(() => {
+      if (Atomics.load(this.#words, SharedWord.clock) !== 0) this.#ring()
+    }, CLOCK_INTERVAL_MS)
+    this.#clock.unref()
+  }
+
+  get alive(): boolean {
+    return this.#state !== 'dead'
+  }
+
+  /** Sends an order and resolves with the value of its report; rejects with `WorkerGone` only. */
+  order<B extends OrderBody>(body: B): Promise<ReportOf<B['kind']>> {
+    if (this.#state === 'dead') return Promise.reject(this.#gone(body.kind))
+    this.#lastOrder += 1
+    const order: Order = { ...body, order: this.#lastOrder }
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(order.order, { kind: body.kind, resolve, reject })
+      this.#port.postMessage(order)
+      Atomics.add(this.#words, SharedWord.orders, 1)
+      if (this.#options.engine === 'io_uring') this.#ring()
+    })
+  }
+
+  /** Ends all connections, then the worker. Settles when its thread is gone. */
+  async stop(): Promise<void> {
+    if (this.#state === 'running') {
+      this.#state = 'stopping'
+      await this.order({ kind: 'stop' }).catch(() => null)
+      Atomics.store(this.#words, SharedWord.stop, 1)
+      this.#ring()
+      if (this.#options.engine === 'file') this.#port.close()
+    }
+    await this.#exited
+    await this.#blocking.close()
+  }
+
+  /** For the last moment of a process: the worker must not sleep through it. */
+  abandon(): void {
+    Atomics.store(this.#words, SharedWord.stop, 1)
+    this.#ring()
+  }
+
+  /** A worker that sleeps in the kernel is woken by its eventfd, one in node's loop by a message that says nothing. */
+  #ring(): void {
+    if (this.#state === 'dead') return
+    if (this.#options.engine === 'io_uring') ringEventfd(this.#doorbell)
+    else this.#port.postMessage(null)
+  }
+
+  #received(message: WorkerMessage): void {
+    switch (message.kind) {
+      case 'report': {
+        const waiting = present(this.#waiting.get(message.order), `the order ${message.order} that was reported`)
+        this.#waiting.delete(message.order)
+        waiting.resolve(message.value as never)
+        return
+      }
+      case 'ready':
+        this.#ringDescriptor = message.ringDescriptor
+        this.#resolveReady(message)
+        return
+      default:
+        this.#options.onNotice(message)
+    }
+  }
+
+  #gone(kind: OrderKind): WorkerGone {
+    const cause = this.#failure === undefined ? '' : `: ${this.#failure.message}`
+    return new WorkerGone(`the data worker ${this.index} ended before it answered '${kind}'${cause}`)
+  }
+
+  #ended(): void {
+    const stopped = this.#state === 'stopping'
+    this.#state = 'dead'
+    clearInterval(this.#clock)
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#gone(waiting.kind))
+    this.#waiting.clear()
+    this.#rejectReady(this.#failure ?? new WorkerGone(`the data worker ${this.index} ended`))
+    this.#port.close()
+    closeDescriptor(this.#doorbell)
+    if (stopped) {
+      unmapMemory(this.#memory)
+      return
+    }
+    // The kernel may still write to the arena of a worker that died, so that memory stays mapped.
+    if (this.#ringDescriptor >= 0) closeDescriptor(this.#ringDescriptor)
+    this.#options.onDeath(this.#failure ?? new Error(`the data worker ${this.index} ended by itself`))
+  }
+}
