@@ -58,14 +58,22 @@ const limits = {
   durationMsMax: 2_147_483_647,
   /** Bytes of one HTTP request body; a receipt with every slot aborted fits. */
   controlBodyBytesMax: 4 * MIB,
+  /** HTTP connections at once, over all control listeners. */
+  controlConnectionsMax: 1024,
+  /** Milliseconds that an HTTP request may take to arrive. */
+  controlRequestTimeoutMs: 30_000,
+  /** Milliseconds that answers under way get when the control server closes. */
+  controlCloseTimeoutMs: 2_000,
   /** Requests listed by one answer of the API. */
   requestsListedMax: 8192,
   /** Events kept for readers that come back. */
   eventsKeptMax: 1024,
+  /** Bytes of the events kept. */
+  eventsKeptBytesMax: 1 * MIB,
   /** Event streams at once. */
   eventStreamsMax: 256,
   /** Bytes that an event stream may leave unread before it is cut. */
-  eventBacklogBytesMax: 1 * MIB,
+  eventBacklogBytesMax: 4 * MIB,
   /** Milliseconds between the heartbeats of an event stream. */
   eventHeartbeatMs: 15_000,
   /** Answers kept for idempotency keys. */
@@ -143,3 +151,5 @@ assert(LIMITS.requestsListedMax <= LIMITS.slotsPerWorker, 'no more requests are 
 assert(LIMITS.exportNameBytesMax + 16 <= LIMITS.optionBytesMax, 'an option that names an export fits')
 assert(LIMITS.optionBytesMax <= LIMITS.optionSkipBytesMax, 'what is accepted is not more than what is read')
 assert(LIMITS.optionBytesMax + 16 <= LIMITS.inboxBytes, 'a whole option fits an inbox')
+assert(LIMITS.eventsKeptBytesMax * 2 <= LIMITS.eventBacklogBytesMax, 'a whole replay does not cut its reader')
+assert(LIMITS.eventStreamsMax < LIMITS.controlConnectionsMax, 'event streams leave connections to others')

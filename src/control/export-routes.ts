@@ -1,0 +1,221 @@
+/**
+ * The routes of the exports: what comes in is checked against its schema, filled up with defaults, and handed to the
+ * verbs; what they answer goes out unchanged. No decision about an export is taken here.
+ */
+
+import { Refusal } from '../foundation/refusal.ts'
+import type { RefusalCode } from '../foundation/refusal.ts'
+import type { CloseOptions, ExportDefinition, ExportVerbs, OpenOptions } from '../exports/verbs.ts'
+import type { Receipt } from '../interlock/receipt.ts'
+import { LIMITS } from '../config/limits.ts'
+import { jsonAnswer, noAnswer, responses } from './route-kit.ts'
+import type { ControlApp, Repeatable } from './route-kit.ts'
+import * as schemas from './schemas.ts'
+
+const EXPORTS = '/v1/exports'
+const EXPORT = '/v1/exports/:name'
+const TAGS = ['exports']
+
+export function exportRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
+  readingRoutes(app, verbs)
+  collectionRoutes(app, verbs, repeatable)
+  closeRoute(app, verbs, repeatable)
+  openingRoutes(app, verbs, repeatable)
+}
+
+function readingRoutes(app: ControlApp, verbs: ExportVerbs): void {
+  app.get(
+    EXPORTS,
+    { schema: { tags: TAGS, summary: 'All exports', response: responses({ 200: schemas.ExportList }) } },
+    async () => ({ exports: await verbs.list() }),
+  )
+  app.get(
+    EXPORT,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'One export',
+        params: schemas.ExportParams,
+        response: responses({ 200: schemas.ExportStatus }, 'export-unknown'),
+      },
+    },
+    async ({ params }) => verbs.status(params.name),
+  )
+  app.get(
+    `${EXPORT}/requests`,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Each request that is not answered yet',
+        params: schemas.ExportParams,
+        querystring: schemas.RequestsQuery,
+        response: responses({ 200: schemas.RequestList }, 'export-unknown'),
+      },
+    },
+    async ({ params, query }) => verbs.requests(params.name, query.limit ?? LIMITS.requestsListedMax),
+  )
+}
+
+function collectionRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
+  app.post(
+    EXPORTS,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Add an export',
+        description: 'It opens by itself if its record allows that, else it waits in standby and says why.',
+        headers: schemas.ChangingHeaders,
+        body: schemas.ExportDefinitionBody,
+        response: responses({ 201: schemas.ExportStatus }, 'export-exists', 'image-exported', 'image-missing'),
+      },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => {
+        const status = await verbs.add(definitionOf(request.body))
+        return jsonAnswer(201, status, { location: `${EXPORTS}/${encodeURIComponent(status.name)}` })
+      }),
+  )
+  app.delete(
+    EXPORT,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Remove an export that is not open',
+        headers: schemas.ChangingHeaders,
+        params: schemas.ExportParams,
+        response: responses({ 204: { type: 'null', description: 'Removed.' } }, 'export-unknown', 'wrong-state'),
+      },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => {
+        await verbs.remove(request.params.name)
+        return noAnswer
+      }),
+  )
+}
+
+function closeRoute(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
+  app.post(
+    `${EXPORT}/close`,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Close an export: drained, durable, recorded',
+        description:
+          'Answers 200 with the receipt once nothing can reach the disk any more; 202 with the status when `wait` is ' +
+          'false; 504 with what is outstanding when `timeoutMs` is over first: the export stays `closing`, ask again.',
+        params: schemas.ExportParams,
+        headers: schemas.ChangingHeaders,
+        body: schemas.CloseBody,
+        response: responses(
+          { 200: schemas.Receipt, 202: schemas.ExportStatus },
+          'export-unknown',
+          'wrong-state',
+          'sync-failed',
+          'still-draining',
+        ),
+      },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => {
+        const outcome = await closeTellingWhatIsLeft(verbs, request.params.name, closeOptionsOf(request.body))
+        return outcome.done ? jsonAnswer(200, outcome.receipt) : jsonAnswer(202, outcome.status)
+      }),
+  )
+}
+
+function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
+  const response = responses({ 200: schemas.ExportStatus }, 'export-unknown', 'wrong-state', 'held-by-other')
+  const params = schemas.ExportParams
+  const headers = schemas.ChangingHeaders
+  app.post(
+    `${EXPORT}/open`,
+    {
+      schema: { tags: TAGS, summary: 'Open an export for writing', params, headers, body: schemas.OpenBody, response },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => {
+        const options: OpenOptions = { ...proofOf(request.body), timeoutMs: request.body.timeoutMs ?? null }
+        return jsonAnswer(200, await verbs.open(request.params.name, options))
+      }),
+  )
+  app.post(
+    `${EXPORT}/clear`,
+    {
+      schema: {
+        tags: TAGS,
+        summary: "Drop a predecessor's holds, on proof",
+        params,
+        headers,
+        body: schemas.ClearBody,
+        response,
+      },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () =>
+        jsonAnswer(200, await verbs.clear(request.params.name, proofOf(request.body))),
+      ),
+  )
+  app.post(
+    `${EXPORT}/standby`,
+    { schema: { tags: TAGS, summary: 'Wait to be opened', params, headers, body: schemas.NoBody, response } },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => jsonAnswer(200, await verbs.standby(request.params.name))),
+  )
+  app.post(
+    `${EXPORT}/fence`,
+    {
+      schema: { tags: TAGS, summary: 'Refuse everything from now on', params, headers, body: schemas.NoBody, response },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () => jsonAnswer(200, await verbs.fence(request.params.name))),
+  )
+}
+
+/** A close that ran out of time says what it waits for, whoever refused it. */
+async function closeTellingWhatIsLeft(verbs: ExportVerbs, name: string, options: CloseOptions) {
+  try {
+    return await verbs.close(name, options)
+  } catch (error) {
+    if (!isRefusal(error, 'still-draining') || 'outstanding' in error.members) throw error
+    const { state, outstanding, orphans } = await verbs.status(name)
+    throw new Refusal(error.code, error.message, { state, outstanding, orphans, ...error.members })
+  }
+}
+
+function isRefusal(error: unknown, code: RefusalCode): error is Refusal {
+  return error instanceof Refusal && error.code === code
+}
+
+function closeOptionsOf(body: schemas.CloseBody): CloseOptions {
+  return {
+    early: body.early ?? false,
+    unsubmitted: body.unsubmitted ?? 'drain',
+    requests: body.requests ?? 'park',
+    disconnect: body.disconnect ?? false,
+    reason: body.reason ?? 'handover',
+    nonce: body.nonce ?? null,
+    wait: body.wait ?? true,
+    timeoutMs: body.timeoutMs ?? null,
+  }
+}
+
+function proofOf(body: schemas.ClearBody): { receipt: Receipt | null; takeover: boolean } {
+  return { receipt: body.receipt ?? null, takeover: body.takeover ?? false }
+}
+
+function definitionOf(body: schemas.ExportDefinitionBody): ExportDefinition {
+  return {
+    name: body.name,
+    path: body.path,
+    description: body.description ?? '',
+    imageId: body.imageId ?? null,
+    readOnly: body.readOnly ?? false,
+    durability: body.durability ?? 'sync',
+    clients: body.clients ?? 'exclusive',
+    standby: body.standby ?? false,
+    standbyReads: body.standbyReads ?? 'serve',
+    clusterLocks: body.clusterLocks ?? false,
+    cache: body.cache ?? 'direct',
+  }
+}
