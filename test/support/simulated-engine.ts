@@ -20,6 +20,7 @@ import type { ClientEnd } from './simulated-stream.ts'
 
 export type { ClientEnd } from './simulated-stream.ts'
 
+const EBADF = 9
 const EINVAL = 22
 const ENOSPC = 28
 const ECANCELED = 125
@@ -79,6 +80,7 @@ interface StreamState {
 
 interface FileState {
   readonly alignmentBytes: number
+  readonly readOnly: boolean
   outstanding: number
 }
 
@@ -99,7 +101,8 @@ export class SimulatedEngine implements Engine {
   readonly #streams = new Map<StreamId, StreamState>()
   readonly #files = new Map<FileId, FileState>()
   readonly #unadopted = new Map<number, SimulatedStream>()
-  readonly #openDisks = new Set<number>()
+  /** The descriptors of `openDisk`, and whether each may only be read. */
+  readonly #openDisks = new Map<number, boolean>()
   #operations: Operation[] = []
   #completions: { token: Token; result: number }[] = []
   #turn: (() => void) | undefined
@@ -130,9 +133,9 @@ export class SimulatedEngine implements Engine {
   }
 
   /** A descriptor of the disk, for `addFile`. */
-  openDisk(): number {
+  openDisk(options: { readonly readOnly?: boolean } = {}): number {
     const descriptor = this.#takeDescriptor()
-    this.#openDisks.add(descriptor)
+    this.#openDisks.set(descriptor, options.readOnly ?? false)
     return descriptor
   }
 
@@ -233,9 +236,9 @@ export class SimulatedEngine implements Engine {
   }
 
   addFile(descriptor: number, alignmentBytes: number): FileId {
-    assert(this.#openDisks.has(descriptor), 'a descriptor of openDisk')
+    const readOnly = present(this.#openDisks.get(descriptor), `descriptor ${descriptor} of openDisk`)
     const id = (this.#nextId += 1)
-    this.#files.set(id, { alignmentBytes, outstanding: 0 })
+    this.#files.set(id, { alignmentBytes, readOnly, outstanding: 0 })
     return id
   }
 
@@ -412,7 +415,8 @@ export class SimulatedEngine implements Engine {
       this.disk.sync()
       return 0
     }
-    const { alignmentBytes } = this.#fileOf(operation.id)
+    const { alignmentBytes, readOnly } = this.#fileOf(operation.id)
+    if (readOnly && record.kind !== 'read') return -EBADF
     const offset = operation.parts[0]?.offset ?? 0
     if (record.position % alignmentBytes !== 0 || record.lengthBytes % alignmentBytes !== 0) return -EINVAL
     if (offset % alignmentBytes !== 0) return -EINVAL

@@ -10,7 +10,7 @@
 import { fdatasync, read, write } from 'node:fs'
 import type { MessagePort } from 'node:worker_threads'
 import { assert } from '../../foundation/assert.ts'
-import type { BlockingCall } from '../../blocking/calls.ts'
+import type { BlockingReply, BlockingRequest } from '../../blocking/blocking-port.ts'
 import { ERRNO } from '../../posix/errno.ts'
 import { FALLOCATE } from '../../posix/file.ts'
 import type { CompletionQueue } from '../completion-queue.ts'
@@ -23,17 +23,6 @@ type Operation = (typeof OPERATION)[keyof typeof OPERATION]
 const INITIAL_SLOTS = 256
 
 type DiskCallback = (error: NodeJS.ErrnoException | null, count?: number) => void
-
-/** What the blocking thread is asked, and what it answers. */
-interface BlockingOrder {
-  readonly id: number
-  readonly call: BlockingCall
-}
-
-interface BlockingAnswer {
-  readonly id: number
-  readonly result: number
-}
 
 /** A file as the engine knows it. */
 export interface DiskFile {
@@ -75,8 +64,14 @@ export class DiskQueue {
   #waitingHead: Slot | undefined
   #waitingTail: Slot | undefined
   #inPool = 0
+  #lineIsClosed = false
   readonly #finish = (slot: Slot, result: number): void => this.#finished(slot, result)
-  readonly #onAnswer = (answer: BlockingAnswer): void => this.#answered(answer)
+  readonly #onReply = (reply: BlockingReply): void => {
+    this.#answered(reply)
+  }
+  readonly #onClose = (): void => {
+    this.#lineClosed()
+  }
 
   constructor(
     memory: Uint8Array,
@@ -90,7 +85,8 @@ export class DiskQueue {
     this.#completions = completions
     this.#scheduleTurn = scheduleTurn
     this.#blockingPort = blockingPort
-    blockingPort?.on('message', this.#onAnswer)
+    blockingPort?.on('message', this.#onReply)
+    blockingPort?.on('close', this.#onClose)
     blockingPort?.unref()
     this.#grow(INITIAL_SLOTS)
   }
@@ -116,7 +112,8 @@ export class DiskQueue {
   }
 
   dispose(): void {
-    this.#blockingPort?.off('message', this.#onAnswer)
+    this.#blockingPort?.off('message', this.#onReply)
+    this.#blockingPort?.off('close', this.#onClose)
   }
 
   #begin(
@@ -189,18 +186,35 @@ export class DiskQueue {
       this.#complete(slot, file, -ERRNO.EOPNOTSUPP)
       return
     }
+    if (this.#lineIsClosed) {
+      this.#complete(slot, file, -ERRNO.EIO)
+      return
+    }
     const punch = slot.operation === OPERATION.discard || (slot.flags & ZERO_MAY_PUNCH) !== 0
     const mode = FALLOCATE.keepSize | (punch ? FALLOCATE.punchHole : FALLOCATE.zeroRange)
     const { descriptor } = file
     const { position: offset, lengthBytes } = slot
-    const order: BlockingOrder = { id: slot.index, call: { kind: 'fallocate', descriptor, mode, offset, lengthBytes } }
+    const order: BlockingRequest = {
+      id: slot.index,
+      call: { kind: 'fallocate', descriptor, mode, offset, lengthBytes },
+    }
     this.#blockingPort.postMessage(order)
   }
 
-  #answered(answer: BlockingAnswer): void {
-    const slot = this.#slots[answer.id]
+  #answered(reply: BlockingReply): void {
+    const slot = this.#slots[reply.id]
     assert(slot?.file !== undefined, 'an answer belongs to an operation under way')
-    this.#complete(slot, slot.file, answer.result)
+    assert(typeof reply.result === 'number', 'fallocate answers a number')
+    this.#complete(slot, slot.file, reply.result)
+  }
+
+  /** The thread is gone; what became of its calls is unknown. */
+  #lineClosed(): void {
+    this.#lineIsClosed = true
+    for (const slot of this.#slots) {
+      const allocates = slot.operation === OPERATION.discard || slot.operation === OPERATION.zero
+      if (allocates && slot.file !== undefined) this.#complete(slot, slot.file, -ERRNO.EIO)
+    }
   }
 
   #complete(slot: Slot, file: DiskFile, result: number): void {
