@@ -9,6 +9,9 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import type { ExportStatus } from '../../src/exports/verbs.ts'
+import type { Receipt } from '../../src/interlock/receipt.ts'
+import { eventually } from './eventually.ts'
 import { runProgram, startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
 import { freePort } from './free-port.ts'
@@ -45,6 +48,12 @@ export type LogLine = Readonly<Record<string, unknown>>
 export interface ApiAnswer {
   readonly status: number
   readonly body: unknown
+}
+
+export interface Closed {
+  readonly receipt: Receipt
+  /** Date.now() at the answer, rounded up. */
+  readonly answeredMs: number
 }
 
 export class Daemon {
@@ -114,6 +123,33 @@ export class Daemon {
     const answer = await this.api(method, path, body, timeoutMs)
     if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
     return answer.body as T
+  }
+
+  status(exportName: string): Promise<ExportStatus> {
+    return this.ask<ExportStatus>('GET', `/exports/${exportName}`)
+  }
+
+  /** Closes, and waits for the receipt. */
+  async close(exportName: string, options: Readonly<Record<string, unknown>> = {}): Promise<Closed> {
+    const receipt = await this.ask<Receipt>('POST', `/exports/${exportName}/close`, options)
+    return { receipt, answeredMs: Date.now() + 1 }
+  }
+
+  open(exportName: string, options: Readonly<Record<string, unknown>> = {}): Promise<ExportStatus> {
+    return this.ask<ExportStatus>('POST', `/exports/${exportName}/open`, options)
+  }
+
+  /** Waits until the export has at least so many requests that are admitted and not cleared. */
+  async untilInFlight(exportName: string, count: number, timeoutMs = 5_000): Promise<ExportStatus> {
+    return eventually(
+      `${count} requests in flight on ${exportName}`,
+      async () => {
+        const status = await this.status(exportName)
+        const { admitted, held, submitted } = status.outstanding
+        return admitted + held + submitted >= count && status
+      },
+      { timeoutMs },
+    )
   }
 
   /** SIGTERM: every export is closed, and the process ends by itself. */

@@ -16,11 +16,16 @@ export interface ForeignServer {
   uri(exportName: string): string
 }
 
-/** qemu-nbd with durable, uncached writes: the mode in which it promises most. */
-export async function startQemuNbd(scratch: Scratch, image: string, exportName: string): Promise<ForeignServer> {
+/** qemu-nbd. `directsync`, durable and uncached writes, is the mode in which it promises most. */
+export async function startQemuNbd(
+  scratch: Scratch,
+  image: string,
+  exportName: string,
+  cache: 'directsync' | 'none' = 'directsync',
+): Promise<ForeignServer> {
   const path = join(scratch.directory('qemu-nbd'), 'nbd.sock')
   const program = startProgram(scratch, 'qemu-nbd', [
-    ...['--format=raw', '--cache=directsync', '--discard=unmap', '--persistent', '--shared=16'],
+    ...['--format=raw', `--cache=${cache}`, '--discard=unmap', '--persistent', '--shared=16'],
     ...['--export-name', exportName, '--socket', path, image],
   ])
   await program.until('socket of qemu-nbd', 5_000, () => existsSync(path))

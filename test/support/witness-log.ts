@@ -107,6 +107,11 @@ export class WitnessLog {
     return this.flushes().find((flush) => flush.succeeded && flush.startMs >= sinceMs && flush.endMs <= untilMs)
   }
 
+  /** Closed is quiet: every change of bytes had ended by the time, and a flush that began after the last of them too. */
+  wasQuietAt(timeMs: number): boolean {
+    return this.allEndedBefore(timeMs) && this.flushBetween(this.lastWriteEndMs(), timeMs) !== undefined
+  }
+
   /** When the last change of bytes ended: -Infinity if there was none, Infinity if one has not ended. */
   lastWriteEndMs(): number {
     return Math.max(...this.writes().map((event) => event.endMs), Number.NEGATIVE_INFINITY)
