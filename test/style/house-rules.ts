@@ -4,7 +4,7 @@
  * both, so no rule can fall asleep.
  */
 
-import { isTypeScript } from './project-files.ts'
+import { isTypeScript, projectHas } from './project-files.ts'
 import type { ProjectFile } from './project-files.ts'
 import { declaredNames, usedNames } from './source-tree.ts'
 
@@ -20,6 +20,9 @@ export interface Rule {
 const isCode = (path: string): boolean => /\.(ts|mts|mjs|cjs|js)$/u.test(path)
 const isSource = (path: string): boolean => path.startsWith('src/') && isTypeScript(path)
 const isTest = (path: string): boolean => path.startsWith('test/') && isTypeScript(path)
+/** test/x/y.test.ts of src/x/y.ts is explained by that file. */
+const isTestOfOneFile = (path: string): boolean =>
+  path.endsWith('.test.ts') && projectHas(path.replace(/^test\//u, 'src/').replace('.test.ts', '.ts'))
 /** Rules and their samples spell out what they forbid. */
 const isOwnFile = (path: string): boolean => path.startsWith('test/style/')
 
@@ -93,8 +96,7 @@ const PROTOCOL_FOLDERS = /^src\/(?:nbd|data|interlock)\//u
 
 const head: Rule = {
   name: 'a file opens with prose: what it is, what it is not, its invariant',
-  appliesTo: (path) =>
-    isCode(path) && !path.endsWith('.d.mts') && /^(src|test|scripts|bin|docker)\/|^[^/]+$/u.test(path),
+  appliesTo: (path) => isCode(path) && !path.endsWith('.d.mts') && !isTestOfOneFile(path),
   complaints: ({ path, text }) => {
     const lines = headOf(text)
     if (lines === undefined) return ['begin with a /** comment of 3 to 12 lines, before the imports']

@@ -3,7 +3,7 @@
  * so that a file is judged before it is committed and a release without history can be judged too.
  */
 
-import { readFileSync, readdirSync } from 'node:fs'
+import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -42,3 +42,5 @@ export function projectFiles(folder = ''): ProjectFile[] {
 }
 
 export const isTypeScript = (path: string): boolean => path.endsWith('.ts') && !path.endsWith('.d.ts')
+
+export const projectHas = (path: string): boolean => existsSync(join(ROOT, path))
