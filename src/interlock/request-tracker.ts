@@ -168,6 +168,7 @@ export class RequestTracker {
 
   /** The request has passed the gate. */
   admit(slot: number): void {
+    if (this.phase[slot] !== Phase.PARSED) this.#refuse(slot, Phase.ADMITTED)
     if (this.isOrphan(slot)) throw new AssertionFailure('a request whose client is gone is not admitted')
     this.#move(slot, Phase.ADMITTED)
   }
@@ -178,6 +179,7 @@ export class RequestTracker {
   }
 
   letGo(slot: number): void {
+    if (this.phase[slot] !== Phase.HELD) this.#refuse(slot, Phase.ADMITTED)
     this.#move(slot, Phase.ADMITTED)
   }
 
@@ -395,8 +397,7 @@ export class RequestTracker {
 
   #refuse(slot: number, to: Phase): never {
     const target = PHASE_TRANSITIONS.states[to] ?? 'free'
-    PHASE_TRANSITIONS.assertAllowed(this.phaseName(slot), target)
-    throw new AssertionFailure('the matrix of the phases and their table differ')
+    throw new AssertionFailure(`the request in slot ${slot} is ${this.phaseName(slot)} and cannot become ${target}`)
   }
 }
 
