@@ -125,6 +125,11 @@ export class Negotiation {
     return this.#state.at
   }
 
+  /** Memory taken for what came in and is not yet complete: a bound, and not more than `optionBytesMax`. */
+  get heldBytes(): number {
+    return this.#held.length
+  }
+
   /** What the server says first. */
   greeting(): Uint8Array {
     const writer = new ByteWriter(18)
@@ -138,6 +143,7 @@ export class Negotiation {
    */
   receive(bytes: Uint8Array): Decision[] {
     assert(this.#state.at !== 'transmission', 'the bytes after the negotiation belong to the data plane')
+    if (this.#state.at === 'closed') return []
     let at = 0
     // An option without data needs no byte to be complete, so the loop also runs for states that need none.
     while (!this.#ended() && (at < bytes.length || this.#needsNothing())) {
