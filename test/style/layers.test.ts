@@ -9,9 +9,11 @@ import { describe, expect, test } from 'vitest'
 import { isTypeScript, projectFiles } from './project-files.ts'
 import type { ProjectFile } from './project-files.ts'
 import { importsOf } from './source-tree.ts'
+import type { ImportEdge } from './source-tree.ts'
 
 interface Layer {
-  /** Folders (or single files, without ending) of src/. `:types` after one: only `import type`. `*:types`: of any. */
+  /** Folders (or single files, without ending) of src/. `:types` after one: only `import type`. `:worker`: only as the
+   * entry of a thread. `*` is any folder. */
   readonly own: readonly string[]
   /** npm packages; `koffi` is nobody's but posix's and io-uring's. */
   readonly packages?: readonly string[]
@@ -24,13 +26,18 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   foundation: { own: [] },
   nbd: { own: ['foundation'] },
   interlock: { own: ['foundation'] },
-  'plane-link': { own: ['foundation', 'interlock:types'] },
 
   // The machine below us.
   posix: { own: ['foundation'], packages: ['koffi'], node: 'any' },
   blocking: { own: ['foundation', 'posix'], node: 'any' },
   'engine/io-uring': { own: ['engine', 'foundation', 'posix', 'config/limits'], packages: ['koffi'], node: 'any' },
   engine: { own: ['foundation', 'posix', 'blocking', 'config/limits'], node: 'any' },
+
+  // Orders and reports, and the main thread's end of them, which starts the workers.
+  'plane-link': {
+    own: ['foundation', 'interlock:types', 'posix', 'blocking', 'data/worker:worker'],
+    node: ['node:worker_threads'],
+  },
 
   // The data plane.
   data: {
@@ -87,7 +94,7 @@ function violationsOf(file: ProjectFile): string[] {
   const name = layerOf(file.path)
   const layer = name === undefined ? undefined : LAYERS[name]
   const violations: string[] = []
-  for (const { specifier, typeOnly, line } of importsOf(file)) {
+  for (const { specifier, kind, line } of importsOf(file)) {
     const complain = (why: string): void => {
       violations.push(`${file.path}:${line} imports ${specifier}: ${why}`)
     }
@@ -95,7 +102,7 @@ function violationsOf(file: ProjectFile): string[] {
       const target = targetOf(file, specifier)
       if (!target.startsWith('src/')) {
         if (!target.endsWith('package.json')) complain('that is not part of the program')
-      } else if (layer !== undefined && name !== undefined && !mayImport(name, layer, target, typeOnly)) {
+      } else if (layer !== undefined && name !== undefined && !mayImport(name, layer, target, kind)) {
         complain(`${name} may import only ${['itself', ...layer.own].join(', ')}`)
       }
     } else if (specifier.startsWith('node:')) {
@@ -110,11 +117,11 @@ function violationsOf(file: ProjectFile): string[] {
   return violations
 }
 
-function mayImport(name: string, layer: Layer, target: string, typeOnly: boolean): boolean {
+function mayImport(name: string, layer: Layer, target: string, kind: ImportEdge['kind']): boolean {
   if (target.startsWith(`src/${name}/`)) return true
   return layer.own.some((permission) => {
-    const [place = '', kind] = permission.split(':')
-    if (kind === 'types' && !typeOnly) return false
+    const [place = '', only] = permission.split(':')
+    if (only !== undefined && only !== (kind === 'type' ? 'types' : kind)) return false
     return place === '*' || target.startsWith(`src/${place}/`) || target === `src/${place}.ts`
   })
 }
@@ -126,8 +133,8 @@ function reachableFrom(start: ProjectFile, files: ReadonlyMap<string, ProjectFil
   for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
     if (reached.has(file.path)) continue
     reached.add(file.path)
-    for (const { specifier, typeOnly } of importsOf(file)) {
-      if (typeOnly || !specifier.startsWith('.')) continue
+    for (const { specifier, kind } of importsOf(file)) {
+      if (kind !== 'value' || !specifier.startsWith('.')) continue
       const target = files.get(targetOf(file, specifier))
       if (target !== undefined) waiting.push(target)
     }
@@ -142,9 +149,9 @@ function circles(files: ReadonlyMap<string, ProjectFile>): string[] {
   const visit = (file: ProjectFile, trail: readonly string[]): void => {
     if (trail.includes(file.path)) found.push([...trail.slice(trail.indexOf(file.path)), file.path].join(' -> '))
     if (trail.includes(file.path) || done.has(file.path)) return
-    for (const { specifier, typeOnly } of importsOf(file)) {
+    for (const { specifier, kind } of importsOf(file)) {
       const target = files.get(targetOf(file, specifier))
-      if (!typeOnly && specifier.startsWith('.') && target !== undefined) visit(target, [...trail, file.path])
+      if (kind === 'value' && specifier.startsWith('.') && target !== undefined) visit(target, [...trail, file.path])
     }
     done.add(file.path)
   }
@@ -216,6 +223,7 @@ describe('the check itself', () => {
     ['src/data/worker.ts', "import { routes } from '../control/routes.ts'"],
     ['src/control/server.ts', "export { turn } from '../data/turn.ts'"],
     ['src/control/server.ts', "export * from '../exports/registry.ts'"],
+    ['src/plane-link/orders.ts', "import { turn } from '../data/worker.ts'"],
     ['src/plane-link/orders.ts', "import { Gate } from '../interlock/gate.ts'"],
     ['src/exports/registry.ts', "const turn = await import('../data/turn.ts')"],
     ['src/control/server.ts', "new Worker(new URL('../data/worker.js', import.meta.url))"],
@@ -231,6 +239,7 @@ describe('the check itself', () => {
 
   test.each([
     ['src/plane-link/orders.ts', "import type { Range } from '../interlock/range.ts'"],
+    ['src/plane-link/data-worker.ts', "new Worker(new URL('../data/worker.js', import.meta.url))"],
     ['src/control/server.ts', "import type { Verbs } from '../exports/verbs.ts'"],
     ['src/engine/io-uring/ring.ts', "import koffi from 'koffi'"],
     ['src/engine/file/queue.ts', "import type { Engine } from '../contract.ts'"],

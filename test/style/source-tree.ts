@@ -9,8 +9,8 @@ import type { ProjectFile } from './project-files.ts'
 export interface ImportEdge {
   /** As written. */
   readonly specifier: string
-  /** True when nothing of it is left at run time. */
-  readonly typeOnly: boolean
+  /** `type`: nothing of it is left at run time. `worker`: the other file runs in a thread of its own. */
+  readonly kind: 'value' | 'type' | 'worker'
   readonly line: number
 }
 
@@ -40,18 +40,18 @@ function walk(node: ts.Node, visit: (node: ts.Node) => void): void {
 export function importsOf(file: ProjectFile): ImportEdge[] {
   const source = parse(file)
   const edges: ImportEdge[] = []
-  const add = (specifier: ts.Node | undefined, typeOnly: boolean): void => {
+  const add = (specifier: ts.Node | undefined, kind: ImportEdge['kind']): void => {
     if (specifier === undefined || !ts.isStringLiteralLike(specifier)) return
-    edges.push({ specifier: specifier.text, typeOnly, line: lineOf(source, specifier) })
+    edges.push({ specifier: specifier.text, kind, line: lineOf(source, specifier) })
   }
   walk(source, (node) => {
-    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, isTypeImport(node))
-    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly)
-    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, true)
+    if (ts.isImportDeclaration(node)) add(node.moduleSpecifier, isTypeImport(node) ? 'type' : 'value')
+    else if (ts.isExportDeclaration(node)) add(node.moduleSpecifier, node.isTypeOnly ? 'type' : 'value')
+    else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal, 'type')
     else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
-      add(node.arguments[0], false)
+      add(node.arguments[0], 'value')
     } else if (ts.isNewExpression(node) && node.expression.getText() === 'URL') {
-      if (node.arguments?.[1]?.getText() === 'import.meta.url') add(node.arguments[0], false)
+      if (node.arguments?.[1]?.getText() === 'import.meta.url') add(node.arguments[0], 'worker')
     }
   })
   return edges
