@@ -131,7 +131,9 @@ const anySettings = fc.record<CloseSettings>({
 })
 
 describe('the close under any order of events', () => {
-  const schedule = fc.array(fc.option(anyEvent, { freq: 2 }), { maxLength: 60 })
+  /** Mostly what the procedure waits for, which null stands for. */
+  const next = fc.oneof({ weight: 8, arbitrary: fc.constant(null) }, { weight: 1, arbitrary: anyEvent })
+  const schedule = fc.array(next, { minLength: 4, maxLength: 40, size: 'max' })
   let closedRuns = 0
 
   it('closed implies that every step succeeded, in order, with no fault', () => {
@@ -162,7 +164,8 @@ describe('the close under any order of events', () => {
       }),
       { numRuns: 2000 },
     )
-    expect(closedRuns).toBeGreaterThan(50)
+    // Or the property would say nothing.
+    expect(closedRuns).toBeGreaterThan(100)
   })
 
   it('every close that is not disturbed is closed, however often proof and record must be tried again', () => {
