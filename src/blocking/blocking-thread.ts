@@ -4,8 +4,9 @@
  *
  * A call that hangs in the kernel hangs its thread and all calls behind it, and no more than that: there is no way to
  * interrupt it. Such a thread cannot be terminated either: `close` then never settles, and node's orderly exit waits for
- * it for ever. A signal that kills the process still does (the kernel finishes the call by itself), so whoever must leave
- * with a call outstanding logs that and sends itself SIGKILL.
+ * it for ever. A signal that kills the process still works, without any help from the program: most waits end at once,
+ * an uninterruptible one when the device or file server answers. So whoever must leave with a call outstanding logs that
+ * and sends itself SIGKILL.
  */
 
 import { MessageChannel, Worker } from 'node:worker_threads'

@@ -1,0 +1,115 @@
+/**
+ * A process with blocking threads, for the tests that start and kill it. It runs the scenario named by its first argument
+ * against dist/ and prints what it saw, one JSON value a line.
+ */
+
+import { setInterval } from 'node:timers'
+import { Worker } from 'node:worker_threads'
+import { BlockingThread } from '../../dist/blocking/blocking-thread.js'
+
+const say = (value) => {
+  console.log(JSON.stringify(value))
+}
+
+const outcomeOf = (promise) =>
+  promise.then(
+    (result) => ({ result }),
+    (error) => ({ rejected: error.name }),
+  )
+
+const scenarios = {
+  /** Calls one after the other, and several at once: answered in order. */
+  async order(path) {
+    const thread = new BlockingThread('order')
+    const answers = []
+    const calls = [
+      { kind: 'createFile', path, bytes: Buffer.from('content'), mode: 0o600 },
+      { kind: 'createFile', path, bytes: Buffer.from('other'), mode: 0o600 },
+      { kind: 'link', existingPath: path, createdPath: `${path}.2` },
+      { kind: 'removeFile', path },
+      { kind: 'readFile', path: `${path}.2`, lengthBytesMax: 100 },
+      { kind: 'readFile', path: `${path}.2`, lengthBytesMax: 6 },
+      { kind: 'readFile', path, lengthBytesMax: 100 },
+    ]
+    const all = calls.map(async (call, index) => {
+      const result = await thread.run(call)
+      answers.push(index)
+      return result instanceof Uint8Array ? Buffer.from(result).toString() : result
+    })
+    say({ outstanding: thread.outstanding })
+    say({ results: await Promise.all(all), answers, outstanding: thread.outstanding })
+    await thread.close()
+    say({ afterClose: await outcomeOf(thread.run({ kind: 'removeFile', path })) })
+  },
+
+  /** What was asked before `close` is done before the thread is gone. */
+  async close(directory) {
+    const thread = new BlockingThread('close')
+    const creations = Array.from({ length: 50 }, (_, index) =>
+      thread.run({ kind: 'createFile', path: `${directory}/${index}`, bytes: new Uint8Array(1), mode: 0o600 }),
+    )
+    await thread.close()
+    say({ results: await Promise.all(creations) })
+  },
+
+  /** A worker uses a line of its own while the main thread is not there to help. */
+  async line() {
+    const thread = new BlockingThread('line')
+    await thread.run({ kind: 'listDirectory', path: '/' })
+    const port = thread.connectBlockingThread()
+    const done = new Int32Array(new SharedArrayBuffer(4))
+    const worker = new Worker(new URL('./line-worker.mjs', import.meta.url), {
+      workerData: { port, done },
+      transferList: [port],
+      trackUnmanagedFds: false,
+    })
+    const answered = new Promise((resolve) => worker.once('message', resolve))
+    say({ whileMainSlept: Atomics.wait(done, 0, 0, 20_000) })
+    say(await answered)
+    await thread.close()
+  },
+
+  /** A bug in the thread rejects what is outstanding and everything later. */
+  async death() {
+    const thread = new BlockingThread('death')
+    const port = thread.connectBlockingThread()
+    const lineClosed = new Promise((resolve) => port.once('close', () => resolve(true)))
+    const doomed = [thread.run({ kind: 'no such call' }), thread.run({ kind: 'listDirectory', path: '/' })]
+    say({ doomed: await Promise.all(doomed.map(outcomeOf)), lineClosed: await lineClosed })
+    say({ later: await outcomeOf(thread.run({ kind: 'listDirectory', path: '/' })) })
+    say({ failure: thread.failure?.name })
+    await thread.close()
+  },
+
+  /** An idle thread keeps no process alive. */
+  async idle() {
+    const thread = new BlockingThread('idle')
+    await thread.run({ kind: 'listDirectory', path: '/' })
+    say('idle')
+  },
+
+  /** A call that hangs delays neither the main thread nor another blocking thread. */
+  async stuck(callText) {
+    const call = JSON.parse(callText)
+    const stuck = new BlockingThread('stuck')
+    const other = new BlockingThread('other')
+    process.on('SIGUSR2', () => say('alive'))
+    void stuck.run(call).then(() => say('answered'))
+    for (let round = 0; round < 20; round += 1) await other.run({ kind: 'listDirectory', path: '/' })
+    say({ otherAnswered: 20, stuckOutstanding: stuck.outstanding })
+    setInterval(() => undefined, 1000)
+  },
+
+  /** What a thread costs, in bytes of resident memory. */
+  async memory() {
+    const first = new BlockingThread('first')
+    await first.run({ kind: 'listDirectory', path: '/' })
+    const before = process.memoryUsage().rss
+    const threads = Array.from({ length: 4 }, (_, index) => new BlockingThread(`thread ${index}`))
+    for (const thread of threads) await thread.run({ kind: 'listDirectory', path: '/' })
+    say({ bytesEach: (process.memoryUsage().rss - before) / threads.length })
+  },
+}
+
+const [scenario, argument] = process.argv.slice(2)
+await scenarios[scenario](argument)
