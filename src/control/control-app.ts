@@ -51,17 +51,19 @@ export async function buildControlApp(parts: ControlParts): Promise<ControlApp> 
     sendProblem(new Refusal('not-found', `There is no ${request.method} ${request.url}.`), request, reply)
   })
   acceptEmptyBodies(app)
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', (request, _reply, done) => {
     refuseBrowsers(request)
+    done()
   })
-  app.addHook('onResponse', async (request, reply) => {
+  app.addHook('onResponse', (request, reply, done) => {
     logRequest(request, reply)
+    done()
   })
   const methods = collectMethods(app)
   await app.register(swagger, describeApi(parts.facts.version))
   exportRoutes(app, parts.verbs, new Repeatable(new IdempotencyMemory()))
   observationRoutes(app, parts)
-  app.get('/v1/openapi.json', { schema: { hide: true } }, async () => nameSchemas(app.swagger()))
+  app.get('/v1/openapi.json', { schema: { hide: true } }, (_request, reply) => reply.send(nameSchemas(app.swagger())))
   refuseOtherMethods(app, methods)
   await app.ready()
   return app
@@ -88,7 +90,7 @@ function refuseOtherMethods(app: ControlApp, methods: ReadonlyMap<string, Readon
       url,
       method: [...method],
       schema: { hide: true },
-      handler: async (request, reply) => {
+      handler: (request, reply) => {
         void reply.header('allow', allow)
         throw new Refusal('method-not-allowed', `${request.url} takes ${allow}, not ${request.method}.`)
       },
@@ -104,8 +106,9 @@ function acceptEmptyBodies(app: ControlApp): void {
     if (body === '') done(null, {})
     else void parse(request, body.toString(), done)
   })
-  app.addHook('preValidation', async (request) => {
+  app.addHook('preValidation', (request, _reply, done) => {
     request.body ??= {}
+    done()
   })
 }
 

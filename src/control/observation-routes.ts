@@ -25,7 +25,7 @@ export function observationRoutes(app: ControlApp, { facts, events, metrics }: O
     {
       schema: { tags: TAGS, summary: 'Whether the control plane answers', response: responses({ 200: schemas.Alive }) },
     },
-    async () => ({ alive: true }),
+    (_request, reply) => reply.send({ alive: true }),
   )
   app.get(
     '/readyz',
@@ -36,10 +36,10 @@ export function observationRoutes(app: ControlApp, { facts, events, metrics }: O
         response: responses({ 200: schemas.Ready }, 'not-ready'),
       },
     },
-    async () => {
+    (_request, reply) => {
       const reason = facts.notReady()
       if (reason !== null) throw new Refusal('not-ready', reason)
-      return { ready: true }
+      return reply.send({ ready: true })
     },
   )
   app.get(

@@ -1,0 +1,130 @@
+/**
+ * The verbs of a daemon, from another process. Each method is one request; what it resolves to is what the daemon said.
+ * Failures are `ControlProblem` (refused, with the reason) and `ControlUnreachable`.
+ */
+
+import type { ExportDefinition, ExportStatus } from '../exports/verbs.ts'
+import type { CloseOptions, CloseOutcome, OpenOptions } from '../exports/verbs.ts'
+import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
+import type { Endpoint } from '../foundation/endpoint.ts'
+import type { Receipt } from '../interlock/receipt.ts'
+import type { RequestInspection } from '../plane-link/reports.ts'
+import { followEvents } from './event-stream.ts'
+import type { EventOptions, StreamEvent } from './event-stream.ts'
+import { exchangeJson } from './http-exchange.ts'
+import type { JsonAnswer } from './http-exchange.ts'
+
+export interface CallOptions {
+  /** Ends the waiting; what was begun goes on in the daemon. */
+  readonly signal?: AbortSignal
+}
+
+export interface ChangeOptions extends CallOptions {
+  /** The same request with the same key gets the same answer, so it can be sent again when the answer got lost. */
+  readonly idempotencyKey?: string
+}
+
+/** `name` and `path` (absolute) are needed; everything else has the daemon's defaults. */
+export type NewExport = Pick<ExportDefinition, 'name' | 'path'> & Partial<ExportDefinition>
+export type ClearOptions = Pick<OpenOptions, 'receipt' | 'takeover'>
+
+export interface RequestList {
+  readonly requests: readonly RequestInspection[]
+  readonly truncated: boolean
+}
+
+/** `url` is `unix:/path.sock` or `tcp:HOST:PORT`. Throws a TypeError where it is neither; connects with the first call. */
+export function connect(url: string): ControlClient {
+  const endpoint = parseEndpoint(url)
+  if (!isEndpoint(endpoint)) throw new TypeError(endpoint.problem)
+  return new ControlClient(endpoint)
+}
+
+export class ControlClient {
+  readonly endpoint: Endpoint
+
+  constructor(endpoint: Endpoint) {
+    this.endpoint = endpoint
+  }
+
+  async list(options: CallOptions = {}): Promise<readonly ExportStatus[]> {
+    const { body } = await this.#get('/v1/exports', options)
+    return (body as { exports: readonly ExportStatus[] }).exports
+  }
+
+  async status(name: string, options: CallOptions = {}): Promise<ExportStatus> {
+    const { body } = await this.#get(pathOf(name), options)
+    return body as ExportStatus
+  }
+
+  async requests(name: string, options: CallOptions & { readonly limit?: number } = {}): Promise<RequestList> {
+    const query = options.limit === undefined ? '' : `?limit=${options.limit}`
+    const { body } = await this.#get(`${pathOf(name)}/requests${query}`, options)
+    return body as RequestList
+  }
+
+  async add(definition: NewExport, options: ChangeOptions = {}): Promise<ExportStatus> {
+    const { body } = await this.#post('/v1/exports', definition, options)
+    return body as ExportStatus
+  }
+
+  async remove(name: string, options: ChangeOptions = {}): Promise<void> {
+    await exchangeJson(this.endpoint, { method: 'DELETE', path: pathOf(name), ...exchangeOptions(options) })
+  }
+
+  /** `done` with the receipt; or not, when `wait` was false. Running out of time is a problem, `still-draining`. */
+  async close(name: string, close: Partial<CloseOptions> = {}, options: ChangeOptions = {}): Promise<CloseOutcome> {
+    const { status, body } = await this.#post(`${pathOf(name)}/close`, close, options)
+    return status === 202 ? { done: false, status: body as ExportStatus } : { done: true, receipt: body as Receipt }
+  }
+
+  async open(name: string, open: Partial<OpenOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
+    return this.#verb(name, 'open', open, options)
+  }
+
+  async standby(name: string, options: ChangeOptions = {}): Promise<ExportStatus> {
+    return this.#verb(name, 'standby', {}, options)
+  }
+
+  async clear(name: string, clear: Partial<ClearOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
+    return this.#verb(name, 'clear', clear, options)
+  }
+
+  async fence(name: string, options: ChangeOptions = {}): Promise<ExportStatus> {
+    return this.#verb(name, 'fence', {}, options)
+  }
+
+  /** Resolves while the daemon serves; a problem of code `not-ready` says what it waits for. */
+  async ready(options: CallOptions = {}): Promise<void> {
+    await this.#get('/readyz', options)
+  }
+
+  /**
+   * Events as they happen, across lost connections. The first thing that comes is `ready`: what happens from then on is
+   * seen. `missed` says that events were lost, so that whoever keeps a state reads it again.
+   */
+  events(options: EventOptions = {}): AsyncGenerator<StreamEvent, void, undefined> {
+    return followEvents(this.endpoint, options)
+  }
+
+  async #verb(name: string, verb: string, body: object, options: ChangeOptions): Promise<ExportStatus> {
+    const answer = await this.#post(`${pathOf(name)}/${verb}`, body, options)
+    return answer.body as ExportStatus
+  }
+
+  async #get(path: string, { signal }: CallOptions): Promise<JsonAnswer> {
+    return exchangeJson(this.endpoint, { method: 'GET', path, signal })
+  }
+
+  async #post(path: string, body: object, options: ChangeOptions): Promise<JsonAnswer> {
+    return exchangeJson(this.endpoint, { method: 'POST', path, body, ...exchangeOptions(options) })
+  }
+}
+
+function exchangeOptions({ idempotencyKey, signal }: ChangeOptions) {
+  return { signal, headers: idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey } }
+}
+
+function pathOf(name: string): string {
+  return `/v1/exports/${encodeURIComponent(name)}`
+}

@@ -1,0 +1,15 @@
+/**
+ * A typed client of the control API: `connect('unix:/run/interlockd/control.sock').close('vda')`. It needs nothing of
+ * the daemon but a socket, and runs wherever node:http does.
+ */
+
+export { connect, ControlClient } from './control-client.ts'
+export type { CallOptions, ChangeOptions, ClearOptions, NewExport, RequestList } from './control-client.ts'
+export type { EventOptions, StreamEvent } from './event-stream.ts'
+export { ControlProblem, ControlUnreachable } from './problem.ts'
+export type { CloseOptions, CloseOutcome, ExportDefinition, ExportEvent, ExportStatus } from '../exports/verbs.ts'
+export type { OpenOptions, ClientStatus } from '../exports/verbs.ts'
+export type { CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
+export type { ExportState, XenbusState } from '../interlock/lifecycle.ts'
+export type { PhaseCounts, RequestInspection, RequestPhase } from '../plane-link/reports.ts'
+export type { RefusalCode } from '../foundation/refusal.ts'
