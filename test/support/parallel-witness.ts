@@ -7,6 +7,7 @@
 import { readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { EngineName } from './daemon.ts'
 import { startProgram } from './foreign-program.ts'
 import { freePort } from './free-port.ts'
 import type { ServerAddress } from './nbd-frontend.ts'
@@ -111,4 +112,16 @@ export async function startMachineServer(
       await machine.check(`kill -${signal} ${pid}; while readlink /proc/${pid}/exe; do sleep 0.1; done > /run/killing`)
     },
   }
+}
+
+/** interlockd in the machine, over the witness, as `vda`. Its state stays there for the next start, on whatever port. */
+export function startMachineDaemon(
+  machine: VirtualMachine,
+  engine: EngineName,
+  port: number = SERVER_PORT,
+): Promise<MachineServer> {
+  const daemon = join(import.meta.dirname, '../../bin/interlockd.cjs')
+  const places = `--state-directory /run/interlockd --control unix:/run/control-${port}.sock --listen tcp:0.0.0.0:${port}`
+  const command = `${process.execPath} ${daemon} ${places} --engine ${engine} --export vda=${WITNESS_DEVICE}`
+  return startMachineServer(machine, command, port)
 }

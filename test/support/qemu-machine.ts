@@ -60,9 +60,29 @@ export class QemuMachine {
     }
   }
 
-  /** A qemu-io command on the machine's disk. The asynchronous ones ("aio_write") return before they are done. */
-  disk(line: string, timeoutMs?: number): Promise<string> {
-    return this.command<string>('human-monitor-command', { 'command-line': `qemu-io -d disk "${line}"` }, timeoutMs)
+  /** Starts a qemu-io command on the machine's disk. The asynchronous ones ("aio_write") are not done when it returns. */
+  async begin(line: string): Promise<void> {
+    const path = '/machine/peripheral/disk/virtio-backend'
+    const said = await this.command<string>('human-monitor-command', { 'command-line': `qemu-io -d ${path} "${line}"` })
+    if (said !== '') throw new Error(`QEMU refused ${line}: ${said}`)
+  }
+
+  /** Runs a synchronous qemu-io command and returns what it said. A failure or a pattern that is not there rejects. */
+  async disk(line: string): Promise<string> {
+    const before = this.program.stdout.length
+    await this.begin(line)
+    const said = await this.program.until(`end of ${line}`, 5_000, () => {
+      const text = this.program.stdout.slice(before)
+      return /\d+ ops;|failed/u.test(text) && text
+    })
+    if (said.includes('failed')) throw new Error(`QEMU's disk: ${line}: ${said}`)
+    return said
+  }
+
+  /** Waits for everything that was begun; a request that failed rejects. */
+  async settle(): Promise<void> {
+    await this.begin('aio_flush')
+    if (/failed|error/iu.test(this.program.stdout)) throw new Error(this.program.said)
   }
 
   #hear(text: string): void {

@@ -117,9 +117,9 @@ export class WitnessLog {
     return Math.max(...this.writes().map((event) => event.endMs), Number.NEGATIVE_INFINITY)
   }
 
-  /** Pairs of changes of the same bytes that were in the disk at the same time. */
-  overlappingPairs(): (readonly [WitnessEvent, WitnessEvent])[] {
-    const writes = this.writes()
+  /** Pairs of changes of the same bytes that were in the disk at the same time, of those that began since then. */
+  overlappingPairs(sinceMs = 0): (readonly [WitnessEvent, WitnessEvent])[] {
+    const writes = this.writes().filter((event) => event.startMs >= sinceMs)
     return writes.flatMap((first, index) =>
       writes
         .slice(index + 1)
