@@ -11,7 +11,7 @@ import { SEND_PARTS_MAX } from '../engine/contract.ts'
 import { NBD_CMD_READ } from '../nbd/constants.ts'
 import { writeSimpleReply } from '../nbd/reply.ts'
 import type { Connection } from './connection.ts'
-import { REPLY_HEADER_BYTES } from './memory-layout.ts'
+import { REPLY_HEADER_BYTES } from '../plane-link/memory-layout.ts'
 import type { PlaneState } from './plane-state.ts'
 import { TokenKind, makeToken } from './token.ts'
 
@@ -115,11 +115,7 @@ export class Answers {
       }
     }
     connection.sending = true
-    engine.send(
-      connection.stream,
-      makeToken(TokenKind.send, connection.index, connection.clientId),
-      parts,
-    )
+    engine.send(connection.stream, makeToken(TokenKind.send, connection.index, connection.clientId), parts)
   }
 
   /** Adjoining parts become one. */

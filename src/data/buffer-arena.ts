@@ -7,8 +7,8 @@
  */
 
 import { assert } from '../foundation/assert.ts'
+import { PAGE_BYTES } from '../plane-link/memory-layout.ts'
 
-export const PAGE_BYTES = 4096
 const NONE = -1
 
 export class BufferArena {

@@ -18,7 +18,7 @@ import { nbdErrorOfErrno } from '../nbd/errno-map.ts'
 import type { ExportFaulted } from '../plane-link/reports.ts'
 import type { Answers } from './answers.ts'
 import { alignDown, innerLength, innerOffset, isAligned, isWriteCommand } from './command-plan.ts'
-import { ZERO_FILL_BYTES } from './memory-layout.ts'
+import { ZERO_FILL_BYTES } from '../plane-link/memory-layout.ts'
 import type { PlaneState } from './plane-state.ts'
 import { Step } from './request-io.ts'
 import { Ring } from './ring.ts'
@@ -62,9 +62,7 @@ export class Executor {
       this.#pass(slot)
     } else if (!isWriteCommand(command)) {
       this.#ready.push(slot)
-    } else if (
-      served.ledger.admit(slot, tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)
-    ) {
+    } else if (served.ledger.admit(slot, tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)) {
       this.#ready.push(slot)
     } else {
       tracker.holdBack(slot)
@@ -405,7 +403,8 @@ export class Executor {
     } else {
       served.writes += 1
       served.bytesWritten += length
-      if (served.indeterminate.count > 0) served.indeterminate.overwrite(tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)
+      if (served.indeterminate.count > 0)
+        served.indeterminate.overwrite(tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)
     }
     if (this.#needsSync(slot, served)) {
       io.step[slot] = Step.sync

@@ -3,13 +3,7 @@
 import type { RequestTracker } from '../interlock/request-tracker.ts'
 import { Phase } from '../interlock/request-tracker.ts'
 import { commandName } from '../nbd/constants.ts'
-import type {
-  ExportInspection,
-  PhaseCounts,
-  ReportOf,
-  RequestInspection,
-  RequestPhase,
-} from '../plane-link/reports.ts'
+import type { ExportInspection, PhaseCounts, ReportOf, RequestInspection, RequestPhase } from '../plane-link/reports.ts'
 import type { Connection } from './connection.ts'
 import type { PlaneState } from './plane-state.ts'
 import type { ServedExport } from './served-export.ts'

@@ -68,7 +68,7 @@ export class OrderDesk {
     const { tracker } = this.#state
     for (const served of this.#byId.values()) {
       if (served.forgetOrder > 0) this.#forget(served)
-      if (served.drainOrder === 0 || served.syncRunning || tracker.unclearedOfExport(served.index) > 0) continue
+      if (served.drainOrders.length === 0 || served.syncRunning || tracker.unclearedOfExport(served.index) > 0) continue
       this.#answerDrain(served, false)
     }
     if (this.#stopOrder > 0 && this.#parts.connections.count === 0) {
@@ -100,8 +100,7 @@ export class OrderDesk {
         this.#report<'setGate'>(order, { aborted: this.#setGate(served, order) })
         return
       case 'drain':
-        assert(served.drainOrder === 0, 'an export drains once at a time')
-        served.drainOrder = order.order
+        served.drainOrders.push(order.order)
         return
       case 'sync':
         if (served.hasFile) syncs.joinOrder(served, order.order)
@@ -168,7 +167,7 @@ export class OrderDesk {
   #setGate(served: ServedExport, order: SetGate): AbortedRequest[] {
     served.gate.set(order.reads, order.writes)
     if (!served.gate.isShut) {
-      if (served.drainOrder > 0) this.#answerDrain(served, true)
+      this.#answerDrain(served, true)
     } else {
       this.#countOutstanding(served)
     }
@@ -224,15 +223,13 @@ export class OrderDesk {
   }
 
   #answerDrain(served: ServedExport, cancelled: boolean): void {
-    const order = served.drainOrder
-    served.drainOrder = 0
     const value: ReportOf<'drain'> = {
       cancelled,
       ...served.shut,
       aborted: served.aborted,
       indeterminate: served.indeterminate.list(),
     }
-    this.#state.say({ kind: 'report', order, value })
+    for (const order of served.drainOrders.splice(0)) this.#state.say({ kind: 'report', order, value })
   }
 
   #disconnect(served: ServedExport, clientId: number | undefined): number {

@@ -59,7 +59,7 @@ export class ServedExport {
   readonly syncOrdersCovered: number[] = []
 
   /** Order numbers; 0 is none. */
-  drainOrder = 0
+  readonly drainOrders: number[] = []
   detachOrder = 0
   forgetOrder = 0
   shut: ShutCounts = { requests: 0, writes: 0, bytes: 0 }

@@ -13,7 +13,7 @@ import { SharedWord } from '../plane-link/worker-start.ts'
 import { viewMemory } from '../posix/mapping.ts'
 import { peerGone } from '../posix/socket.ts'
 import { DataPlane } from './data-plane.ts'
-import { layOutMemory } from './memory-layout.ts'
+import { PAGE_BYTES, layOutMemory } from '../plane-link/memory-layout.ts'
 
 function start(given: WorkerStart): void {
   const { limits, port } = given
@@ -75,7 +75,10 @@ function start(given: WorkerStart): void {
     description: engine.description,
     ringDescriptor: engine.ringDescriptor,
   })
-  engine.run(plane.turn)
+  engine.run(() => {
+    plane.turn()
+    words[SharedWord.arenaPages] = plane.state.arena.usedBytes / PAGE_BYTES
+  })
   if (engine.kind === 'io_uring') {
     engine.dispose()
     port.close()

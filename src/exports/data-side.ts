@@ -77,12 +77,12 @@ export class DataSide {
     })
   }
 
-  /** After it the descriptor is nobody's but the caller's. */
+  /** Once it settles the descriptor is nobody's but the caller's. Null when there is none, or somebody is at it already. */
   async detachFile(): Promise<OpenImage | null> {
     const file = this.#file
     if (file === null) return null
-    await this.#order({ kind: 'detachFile', exportId: this.#exportId })
     this.#file = null
+    await this.#order({ kind: 'detachFile', exportId: this.#exportId })
     return file
   }
 

@@ -27,8 +27,12 @@ export type EventBody = ExportEvent extends infer E ? (E extends ExportEvent ? O
 export interface ExportContext {
   readonly identity: LocalIdentity
   readonly log: ExportLog
+  /** The engine that was chosen for the daemon. */
+  readonly engine: Placement['engine']
   /** For opening, locking and closing images. */
   readonly images: BlockingRunner
+  /** A durable random token in the state directory, for the holder of a record that is about to be written. */
+  readonly leaveOpenToken: () => Promise<string>
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number
   /** The home of an image's record. */

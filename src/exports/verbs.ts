@@ -97,12 +97,16 @@ export interface OpenOptions {
 }
 
 export type CloseOutcome =
-  | { readonly done: true; readonly receipt: Receipt }
-  | { readonly done: false; readonly status: ExportStatus }
+  { readonly done: true; readonly receipt: Receipt } | { readonly done: false; readonly status: ExportStatus }
 
 /** What `GET /v1/events` streams. `at` is ISO 8601, UTC. */
 export type ExportEvent = { readonly at: string; readonly export: string } & (
-  | { readonly kind: 'transition'; readonly from: ExportState; readonly to: ExportState; readonly reason: string | null }
+  | {
+      readonly kind: 'transition'
+      readonly from: ExportState
+      readonly to: ExportState
+      readonly reason: string | null
+    }
   | { readonly kind: 'drain'; readonly outstanding: PhaseCounts; readonly step: string; readonly elapsedMs: number }
   | { readonly kind: 'receipt'; readonly receipt: Receipt }
   | { readonly kind: 'client'; readonly clientId: number; readonly change: 'adopted' | 'gone'; readonly detail: string }
@@ -114,7 +118,10 @@ export type ExportEvent = { readonly at: string; readonly export: string } & (
 export interface ExportVerbs {
   list(): Promise<readonly ExportStatus[]>
   status(name: string): Promise<ExportStatus>
-  requests(name: string, countMax: number): Promise<{ readonly requests: readonly RequestInspection[]; readonly truncated: boolean }>
+  requests(
+    name: string,
+    countMax: number,
+  ): Promise<{ readonly requests: readonly RequestInspection[]; readonly truncated: boolean }>
   add(definition: ExportDefinition): Promise<ExportStatus>
   remove(name: string): Promise<void>
   open(name: string, options: OpenOptions): Promise<ExportStatus>

@@ -22,6 +22,7 @@ export const REFUSALS = {
   'receipt-mismatch': { status: 409, title: 'The receipt does not fit this export' },
   'idempotency-conflict': { status: 409, title: 'The idempotency key was used for another request' },
   'held-by-other': { status: 409, title: 'Another holder has the image open' },
+  'early-refused': { status: 409, title: 'An early handover is not possible here' },
   'export-fenced': { status: 409, title: 'The export is fenced' },
   'body-too-large': { status: 413, title: 'The body of the request is too large' },
   'media-type': { status: 415, title: 'The body of the request is not JSON' },

@@ -14,6 +14,7 @@ import { closeDescriptor } from '../posix/descriptor.ts'
 import { createEventfd, ringEventfd } from '../posix/eventfd.ts'
 import type { MappedMemory } from '../posix/mapping.ts'
 import { mapMemory, unmapMemory } from '../posix/mapping.ts'
+import { PAGE_BYTES } from './memory-layout.ts'
 import type { Order, OrderBody, OrderKind } from './orders.ts'
 import type { Notice, ReportOf, WorkerMessage, WorkerReady } from './reports.ts'
 import type { WorkerLimits, WorkerStart } from './worker-start.ts'
@@ -118,6 +119,11 @@ export class DataWorker {
 
   get alive(): boolean {
     return this.#state !== 'dead'
+  }
+
+  /** Bytes of the buffer arena that are reserved, as of the worker's latest turn. */
+  get arenaUsedBytes(): number {
+    return Atomics.load(this.#words, SharedWord.arenaPages) * PAGE_BYTES
   }
 
   /** Sends an order and resolves with the value of its report; rejects with `WorkerGone` only. */

@@ -36,7 +36,12 @@ export interface ExportInspection {
   /** Admitted writes whose connection is gone. */
   readonly orphans: number
   readonly indeterminate: readonly Range[]
-  readonly holds: readonly { readonly offset: number; readonly length: number; readonly generation: number; readonly waiting: number }[]
+  readonly holds: readonly {
+    readonly offset: number
+    readonly length: number
+    readonly generation: number
+    readonly waiting: number
+  }[]
   /** Since the worker took the export. */
   readonly totals: {
     readonly reads: number

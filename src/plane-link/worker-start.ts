@@ -38,5 +38,7 @@ export const SharedWord = {
   orders: 1,
   /** Not 0: the worker wants to be woken now and then, because something in it depends on time. */
   clock: 2,
+  /** Pages of the buffer arena that are in use, as of the worker's latest turn. */
+  arenaPages: 3,
 } as const
 export const SHARED_WORDS = 4

@@ -5,7 +5,8 @@
  */
 
 import { assert } from '../foundation/assert.ts'
-import { PAGE_BYTES } from './buffer-arena.ts'
+
+export const PAGE_BYTES = 4096
 
 export interface MemoryNeeds {
   readonly arenaBytes: number

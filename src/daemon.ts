@@ -1,0 +1,251 @@
+/**
+ * The composition root: builds both planes from a configuration, and takes them apart in reverse. Nothing else creates a
+ * worker, a listener or a control server, and nothing else knows all of them.
+ *
+ * Stopping: the listeners close, then every export is closed (drained, durable, recorded), then the workers and the
+ * control server end. What cannot be closed in time is named; it is then open in the record, as after a crash.
+ */
+
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Logger } from 'pino'
+import { BlockingPool } from './blocking/blocking-pool.ts'
+import { BlockingThread } from './blocking/blocking-thread.ts'
+import type { Configuration } from './config/configuration.ts'
+import { ControlServer } from './control/control-server.ts'
+import type { DaemonFacts } from './control/daemon-facts.ts'
+import { chooseEngine } from './engine/choice.ts'
+import { ExportRegistry } from './exports/registry.ts'
+import { WorkerPool } from './exports/worker-pool.ts'
+import { formatEndpoint } from './foundation/endpoint.ts'
+import { Refusal } from './foundation/refusal.ts'
+import { ConnectionAllowance } from './intake/connection-allowance.ts'
+import { Listener } from './intake/listener.ts'
+import type { LocalIdentity } from './ownership/local-identity.ts'
+import { establishIdentity, leaveOpenToken } from './ownership/local-identity.ts'
+import { UnsharedHome } from './ownership/none.ts'
+import { notifySystemd, raiseResourceLimit } from './posix/process.ts'
+
+export interface StopOutcome {
+  /** One sentence for each export that could not be closed. */
+  readonly unclosed: readonly string[]
+}
+
+/** A stopped daemon is started again by its caller, never by itself. */
+export interface Daemon {
+  /** As URLs, with the ports that the kernel chose. */
+  readonly listening: { readonly nbd: readonly string[]; readonly control: readonly string[] }
+  /** Settles when the daemon has stopped, whoever asked for it. */
+  readonly stopped: Promise<StopOutcome>
+  /** Closes all exports, then everything else. Asked again it is the same stop. */
+  stop(): Promise<StopOutcome>
+  /** For a process that is about to kill itself: wakes whoever sleeps in the kernel. */
+  abandon(): void
+}
+
+/** How long a start waits for a lock that the last run's writes may still hold. */
+const START_LOCK_TIMEOUT_MS = 30_000
+const IMAGE_THREADS_MAX = 16
+
+export async function startDaemon(configuration: Configuration, log: Logger): Promise<Daemon> {
+  const building = new DaemonBuild(configuration, log)
+  try {
+    return await building.start()
+  } catch (error) {
+    await building.dispose()
+    throw error
+  }
+}
+
+class DaemonBuild {
+  readonly #configuration: Configuration
+  readonly #log: Logger
+  /** What to end, newest first. */
+  readonly #disposals: (() => Promise<void>)[] = []
+  #phase = 'starting'
+  #stopping: Promise<StopOutcome> | null = null
+  #resolveStopped: (outcome: StopOutcome) => void = () => undefined
+  readonly #stopped = new Promise<StopOutcome>((resolve) => {
+    this.#resolveStopped = resolve
+  })
+
+  constructor(configuration: Configuration, log: Logger) {
+    this.#configuration = configuration
+    this.#log = log
+  }
+
+  async start(): Promise<Daemon> {
+    const configuration = this.#configuration
+    raiseResourceLimit('descriptors')
+    const records = this.#own(new BlockingThread('records'))
+    const images = this.#own(new BlockingPool('images', IMAGE_THREADS_MAX))
+    const identity = await establishIdentity(configuration.stateDirectory, records)
+    const workers = this.#startWorkers()
+    await workers.pool.start()
+    const registry = new ExportRegistry({
+      identity,
+      log: this.#log,
+      engine: workers.engine,
+      images,
+      workersCount: configuration.workers,
+      now: () => performance.now(),
+      homeOf: () => homeFor(configuration),
+      leaveOpenToken: () => leaveOpenToken(configuration.stateDirectory, records),
+      place: (index) => workers.pool.place(index),
+    })
+    this.#disposals.push(() => registry.dispose())
+    workers.serve(registry)
+    const allowance = new ConnectionAllowance(configuration.limits.connectionsMax, () => registry.connectionsCount)
+    const control = this.#makeControl(registry, identity, workers.pool, allowance)
+    await this.#addExports(registry)
+    const controlUrls: string[] = []
+    for (const endpoint of configuration.control) controlUrls.push(formatEndpoint(await control.listen(endpoint)))
+    const listeners = await this.#listen(registry, allowance)
+    this.#phase = 'ready'
+    const listening = { nbd: listeners.map((listener) => listener.address), control: controlUrls }
+    notifySystemd('READY=1')
+    this.#log.info({ ...listening, exports: configuration.exports.length, engine: workers.engine }, 'ready')
+    return {
+      listening,
+      stopped: this.#stopped,
+      stop: () => this.#stop(registry, listeners),
+      abandon: () => {
+        workers.pool.abandon()
+      },
+    }
+  }
+
+  async dispose(): Promise<void> {
+    for (const end of this.#disposals.splice(0).reverse()) await end()
+  }
+
+  #own<T extends { close(): Promise<void> }>(part: T): T {
+    this.#disposals.push(() => part.close())
+    return part
+  }
+
+  #startWorkers(): {
+    pool: WorkerPool
+    engine: ReturnType<typeof chooseEngine>
+    serve(registry: ExportRegistry): void
+  } {
+    const engine = chooseEngine(this.#configuration.engine)
+    let registry: ExportRegistry | null = null
+    const pool = new WorkerPool({
+      count: this.#configuration.workers,
+      engine,
+      limits: this.#configuration.limits,
+      threadPoolSize: Number(process.env['UV_THREADPOOL_SIZE'] ?? 4),
+      log: this.#log,
+      onNotice: (_worker, notice) => registry?.noticed(notice),
+      onDeath: (worker, cause) => registry?.workerDied(worker, cause),
+    })
+    this.#disposals.push(() => pool.stop())
+    return {
+      pool,
+      engine,
+      serve: (served) => {
+        registry = served
+      },
+    }
+  }
+
+  #makeControl(
+    registry: ExportRegistry,
+    identity: LocalIdentity,
+    pool: WorkerPool,
+    allowance: ConnectionAllowance,
+  ): ControlServer {
+    const facts: DaemonFacts = {
+      version: packageVersion(),
+      instance: identity.instance,
+      notReady: () => (this.#phase === 'ready' ? null : `the daemon is ${this.#phase}`),
+      negotiating: () => allowance.negotiating,
+      workers: () =>
+        pool.workers.map((worker) => ({
+          worker: worker.index,
+          alive: worker.alive,
+          connections: registry.connectionsOn(worker.index),
+          arenaBytes: this.#configuration.limits.arenaBytes,
+          arenaUsedBytes: worker.alive ? worker.arenaUsedBytes : 0,
+        })),
+    }
+    return this.#own(new ControlServer({ verbs: registry, facts, log: this.#log }))
+  }
+
+  /** An export that cannot be opened waits and says why. If that is true of all of them, the start has failed. */
+  async #addExports(registry: ExportRegistry): Promise<void> {
+    const { exports } = this.#configuration
+    const refusals: Refusal[] = []
+    for (const definition of exports) {
+      const refusal = await registry.addAtStart(definition, START_LOCK_TIMEOUT_MS)
+      if (refusal !== null) refusals.push(refusal)
+    }
+    const [first] = refusals
+    if (first !== undefined && refusals.length === exports.length) throw first
+  }
+
+  async #listen(registry: ExportRegistry, allowance: ConnectionAllowance): Promise<readonly Listener[]> {
+    const listeners: Listener[] = []
+    for (const endpoint of this.#configuration.listen) {
+      const listener = new Listener({
+        catalogue: registry.catalogue,
+        onConnection: (connection) => {
+          registry.adopt(connection)
+        },
+        log: this.#log,
+        allowance,
+        handshakeTimeoutMs: this.#configuration.limits.handshakeTimeoutMs,
+      })
+      this.#own(listener)
+      await listener.listen(formatEndpoint(endpoint))
+      listeners.push(listener)
+    }
+    return listeners
+  }
+
+  #stop(registry: ExportRegistry, listeners: readonly Listener[]): Promise<StopOutcome> {
+    this.#stopping ??= this.#stopAll(registry, listeners).then((outcome) => {
+      this.#resolveStopped(outcome)
+      return outcome
+    })
+    return this.#stopping
+  }
+
+  async #stopAll(registry: ExportRegistry, listeners: readonly Listener[]): Promise<StopOutcome> {
+    this.#phase = 'stopping'
+    notifySystemd('STOPPING=1')
+    this.#log.info('stopping: closing all exports')
+    await Promise.all(listeners.map((listener) => listener.close()))
+    const unclosed = await this.#closeExports(registry)
+    for (const sentence of unclosed) this.#log.error({ export: sentence }, 'an export was not closed')
+    if (unclosed.length === 0) await this.dispose()
+    this.#log.info({ unclosed: unclosed.length }, 'stopped')
+    return { unclosed }
+  }
+
+  async #closeExports(registry: ExportRegistry): Promise<readonly string[]> {
+    const { closeTimeoutMs } = this.#configuration.limits
+    const bound = new AbortController()
+    const late = sleep(closeTimeoutMs, null, { signal: bound.signal }).catch(() => null)
+    const closed = await Promise.race([registry.closeAll(), late])
+    bound.abort()
+    if (closed !== null) return closed
+    const states = await registry.list()
+    return states
+      .filter(({ state }) => state !== 'closed' && state !== 'standby')
+      .map(({ name, state }) => `${name}: still ${state} after ${closeTimeoutMs} ms`)
+  }
+}
+
+function homeFor(configuration: Configuration): UnsharedHome {
+  const { kind } = configuration.ownership
+  if (kind === 'none') return new UnsharedHome()
+  throw new Refusal('bad-request', `ownership kind "${kind}" is not served by this version`)
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  const parsed: unknown = JSON.parse(text)
+  return typeof parsed === 'object' && parsed !== null && 'version' in parsed ? String(parsed.version) : 'unknown'
+}

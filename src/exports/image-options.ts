@@ -1,0 +1,8 @@
+/** How an export's definition asks for its image to be opened. */
+
+import type { ImageOptions } from './image.ts'
+import type { ExportDefinition } from './verbs.ts'
+
+export function imageOptions(definition: ExportDefinition): ImageOptions {
+  return { cache: definition.cache, durability: definition.durability, linksMax: 1 }
+}
