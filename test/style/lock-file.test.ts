@@ -111,7 +111,7 @@ describe('package.json', () => {
   })
 
   test('docs/dependencies.md gives a reason for each dependency, and for none that is gone', () => {
-    const listed = [...readProjectFile('docs/dependencies.md').text.matchAll(/^\| `([^`]+)` \|/gmu)].map(
+    const listed = [...readProjectFile('docs/dependencies.md').text.matchAll(/^\| `([^`]+)` *\|/gmu)].map(
       ([, name]) => name,
     )
     const present = [...Object.keys(manifest.dependencies), ...Object.keys(manifest.devDependencies)]
