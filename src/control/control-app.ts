@@ -6,7 +6,7 @@
 import swagger from '@fastify/swagger'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
-import Fastify from 'fastify'
+import Fastify, { LogController } from 'fastify'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { ExportVerbs } from '../exports/verbs.ts'
 import { isLoopback } from '../foundation/endpoint.ts'
@@ -34,7 +34,7 @@ export interface ControlParts {
 export async function buildControlApp(parts: ControlParts): Promise<ControlApp> {
   const app: ControlApp = Fastify({
     loggerInstance: parts.log,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: LIMITS.controlBodyBytesMax,
     routerOptions: { maxParamLength: 1024 },
     frameworkErrors: (error, request, reply) => {
