@@ -115,13 +115,24 @@ export async function startMachineServer(
 }
 
 /** interlockd in the machine, over the witness, as `vda`. Its state stays there for the next start, on whatever port. */
-export function startMachineDaemon(
+export async function startMachineDaemon(
   machine: VirtualMachine,
   engine: EngineName,
   port: number = SERVER_PORT,
 ): Promise<MachineServer> {
+  const configuration = [
+    'state_directory = "/run/interlockd"',
+    `control = ["unix:/run/control-${port}.sock"]`,
+    `listen = ["tcp:0.0.0.0:${port}"]`,
+    `engine = "${engine}"`,
+    '[ownership]',
+    'kind = "none"',
+    '[[export]]',
+    'name = "vda"',
+    `path = "${WITNESS_DEVICE}"`,
+  ]
+  const configurationPath = `/run/interlockd-${port}.toml`
+  await machine.check(`cat > ${configurationPath} << 'END'\n${configuration.join('\n')}\nEND`)
   const daemon = join(import.meta.dirname, '../../bin/interlockd.cjs')
-  const places = `--state-directory /run/interlockd --control unix:/run/control-${port}.sock --listen tcp:0.0.0.0:${port}`
-  const command = `${process.execPath} ${daemon} ${places} --engine ${engine} --export vda=${WITNESS_DEVICE}`
-  return startMachineServer(machine, command, port)
+  return startMachineServer(machine, `${process.execPath} ${daemon} --config ${configurationPath}`, port)
 }
