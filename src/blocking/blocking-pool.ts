@@ -11,7 +11,8 @@ import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
 export class BlockingPool implements BlockingRunner {
   readonly #name: string
   readonly #threadsMax: number
-  readonly #threads: BlockingThread[] = []
+  #threads: BlockingThread[] = []
+  #started = 0
 
   constructor(name: string, threadsMax: number) {
     this.#name = name
@@ -32,10 +33,13 @@ export class BlockingPool implements BlockingRunner {
   }
 
   #choose(): BlockingThread {
-    const idle = this.#threads.find((thread) => thread.outstanding === 0 && thread.failure === null)
+    // A thread that died is replaced: it would otherwise look idle for ever.
+    this.#threads = this.#threads.filter((thread) => !thread.gone)
+    const idle = this.#threads.find((thread) => thread.outstanding === 0)
     if (idle !== undefined) return idle
     if (this.#threads.length < this.#threadsMax) {
-      const thread = new BlockingThread(`${this.#name}-${this.#threads.length}`)
+      const thread = new BlockingThread(`${this.#name}-${this.#started}`)
+      this.#started += 1
       this.#threads.push(thread)
       return thread
     }

@@ -52,6 +52,11 @@ export class BlockingPort implements BlockingRunner {
     return this.#waiting.size
   }
 
+  /** True once no call will be answered any more: the thread ended, or this end was closed. */
+  get gone(): boolean {
+    return this.#closed
+  }
+
   /** Rejects with `BlockingThreadGone` only; the failure of the call itself is its result. */
   run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
     if (this.#closed) return Promise.reject(new BlockingThreadGone(`the line for '${call.kind}' is closed`))

@@ -51,6 +51,11 @@ export class BlockingThread implements BlockingRunner {
     return this.#failure
   }
 
+  /** True once it answers no call any more. */
+  get gone(): boolean {
+    return this.#line.gone
+  }
+
   /** Calls of this line that are not answered yet. */
   get outstanding(): number {
     return this.#line.outstanding

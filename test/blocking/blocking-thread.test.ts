@@ -52,6 +52,14 @@ test('a bug in the thread rejects what is outstanding and closes every line', as
   ])
 })
 
+test('a pool replaces a thread that died, and uses no more threads than its bound', async () => {
+  const missing = { result: -ERRNO.ENOENT }
+  expect(await run('pool')).toEqual([
+    { doomed: { rejected: 'BlockingThreadGone' } },
+    { busy: 2, results: [missing, missing, missing], afterwards: 0 },
+  ])
+})
+
 test('an idle thread keeps no process alive', async () => {
   expect(await run('idle')).toEqual(['idle'])
 })

@@ -5,6 +5,7 @@
 
 import { setInterval } from 'node:timers'
 import { Worker } from 'node:worker_threads'
+import { BlockingPool } from '../../dist/blocking/blocking-pool.js'
 import { BlockingThread } from '../../dist/blocking/blocking-thread.js'
 
 const say = (value) => {
@@ -79,6 +80,16 @@ const scenarios = {
     say({ later: await outcomeOf(thread.run({ kind: 'listDirectory', path: '/' })) })
     say({ failure: thread.failure?.name })
     await thread.close()
+  },
+
+  /** A pool replaces a thread that died, and gives each call of a busy time a thread of its own up to its bound. */
+  async pool() {
+    const pool = new BlockingPool('pool', 2)
+    const list = () => outcomeOf(pool.run({ kind: 'removeFile', path: '/nonexistent/file' }))
+    say({ doomed: await outcomeOf(pool.run({ kind: 'no such call' })) })
+    const calls = [list(), list(), list()]
+    say({ busy: pool.busyCount, results: await Promise.all(calls), afterwards: pool.busyCount })
+    await pool.close()
   },
 
   /** An idle thread keeps no process alive. */
