@@ -1,16 +1,32 @@
-/** Which engine a daemon runs, and why: the operator's word, or what the kernel and its policies allow. */
+/**
+ * Which engine serves, and why: found out once, at start, by making a small ring and throwing it away.
+ */
 
-import { Refusal } from '../foundation/refusal.ts'
+import { closeDescriptor } from '../posix/descriptor.ts'
+import type { RealEngineKind } from './create.ts'
+import { IoUringUnavailable, setUpRing } from './io-uring/setup.ts'
+
+export type EngineSetting = 'auto' | RealEngineKind
 
 export interface EngineChoice {
-  readonly kind: 'io_uring' | 'file'
+  readonly kind: RealEngineKind
+  /** One sentence for the log and the status. */
   readonly reason: string
 }
 
-/** `io_uring` fails hard where it cannot be had; `auto` falls back and says why. */
-export function chooseEngine(setting: 'auto' | 'io_uring' | 'file'): EngineChoice {
-  if (setting === 'file') return { kind: 'file', reason: 'configured' }
-  const problem = 'this version has no io_uring engine'
-  if (setting === 'io_uring') throw new Refusal('bad-request', `engine = "io_uring": ${problem}`)
-  return { kind: 'file', reason: problem }
+const PROBE_ENTRIES = 8
+
+/** Throws `IoUringUnavailable` where io_uring is demanded and cannot be had; its message says what is in the way. */
+export function chooseEngine(setting: EngineSetting): EngineChoice {
+  if (setting === 'file') return { kind: 'file', reason: 'the configuration asks for it' }
+  try {
+    const { descriptor, flagNames } = setUpRing(PROBE_ENTRIES, PROBE_ENTRIES)
+    closeDescriptor(descriptor)
+    const features = flagNames.length === 0 ? 'without optional flags' : `with ${flagNames.join(', ')}`
+    const why = setting === 'io_uring' ? 'the configuration asks for it' : 'the kernel offers it'
+    return { kind: 'io_uring', reason: `${why}, ${features}` }
+  } catch (error) {
+    if (setting === 'io_uring' || !(error instanceof IoUringUnavailable)) throw error
+    return { kind: 'file', reason: `there is no io_uring: ${error.message}` }
+  }
 }

@@ -7,6 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { DISK_SCENARIOS } from './disk-scenarios.ts'
 import { EngineProcess } from './engine-process.ts'
 import { LIFE_SCENARIOS } from './life-scenarios.ts'
+import { ARENA_BYTES } from './rig.ts'
 import { runSimulated } from './simulated-rig.ts'
 import { STREAM_SCENARIOS } from './stream-scenarios.ts'
 
@@ -14,12 +15,17 @@ const SEEDS = [1, 2, 3, 4, 5, 6, 7, 8]
 const PATIENCE_MS = 60_000
 
 interface Variant {
-  readonly kind: 'file'
+  readonly kind: 'file' | 'io_uring'
   readonly registeredBytes: number
   readonly name: string
 }
 
-const VARIANTS: readonly Variant[] = [{ kind: 'file', registeredBytes: 0, name: 'file' }]
+const VARIANTS: readonly Variant[] = [
+  { kind: 'file', registeredBytes: 0, name: 'file' },
+  { kind: 'io_uring', registeredBytes: 0, name: 'plain io_uring' },
+  // Half of the arena, so that some memory is registered and some is not.
+  { kind: 'io_uring', registeredBytes: ARENA_BYTES / 2, name: 'registered io_uring' },
+]
 
 describe('the simulated engine', () => {
   for (const [name, scenario] of Object.entries({ ...STREAM_SCENARIOS, ...DISK_SCENARIOS })) {
@@ -35,26 +41,31 @@ describe('the simulated engine', () => {
   }
 })
 
-describe.each(VARIANTS)('the $name engine', ({ kind, registeredBytes }) => {
-  const engine = new EngineProcess(kind)
-  afterAll(() => {
-    engine.kill()
-  })
+for (const { name, kind, registeredBytes } of VARIANTS) {
+  describe(`the ${name} engine`, () => {
+    const engine = new EngineProcess(kind)
+    afterAll(() => {
+      engine.close()
+    })
 
-  describe.each(['unix', 'tcp'] as const)('over %s sockets', (transport) => {
-    test.each(Object.keys(STREAM_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
-      expect(await engine.run({ scenario, transport, registeredBytes })).toEqual({ outcome: 'done', detail: '' })
+    describe.each(['unix', 'tcp'] as const)('over %s sockets', (transport) => {
+      test.each(Object.keys(STREAM_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
+        expect(await engine.run({ scenario, transport, registeredBytes })).toEqual({ outcome: 'done', detail: '' })
+      })
+    })
+
+    test.each(Object.keys(DISK_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
+      expect(await engine.run({ scenario, transport: 'unix', registeredBytes })).toEqual({
+        outcome: 'done',
+        detail: '',
+      })
+    })
+
+    test.each(Object.keys(LIFE_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
+      expect(await engine.run({ scenario, transport: 'unix', registeredBytes })).toEqual({
+        outcome: 'stopped',
+        detail: '',
+      })
     })
   })
-
-  test.each(Object.keys(DISK_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
-    expect(await engine.run({ scenario, transport: 'unix', registeredBytes })).toEqual({ outcome: 'done', detail: '' })
-  })
-
-  test.each(Object.keys(LIFE_SCENARIOS))('%s', { timeout: PATIENCE_MS }, async (scenario) => {
-    expect(await engine.run({ scenario, transport: 'unix', registeredBytes })).toEqual({
-      outcome: 'stopped',
-      detail: '',
-    })
-  })
-})
+}

@@ -7,8 +7,7 @@
  */
 
 import { ok } from 'node:assert/strict'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
@@ -19,6 +18,7 @@ import type * as Eventfd from '../../src/posix/eventfd.ts'
 import type * as Files from '../../src/posix/file.ts'
 import type * as Locks from '../../src/posix/locks.ts'
 import type * as Mapping from '../../src/posix/mapping.ts'
+import { present } from '../../src/foundation/assert.ts'
 import { DISK_SCENARIOS } from './disk-scenarios.ts'
 import { LIFE_SCENARIOS } from './life-scenarios.ts'
 import { ARENA_BYTES, IMAGE_BYTES, Rig } from './rig.ts'
@@ -71,7 +71,7 @@ const RINGER = `
 `
 
 const kind = process.argv[2] as Create.RealEngineKind
-const directory = mkdtempSync(join(tmpdir(), `interlockd-contract-${process.pid}-`))
+const directory = present(process.argv[3], 'the directory to work in')
 const imagePath = join(directory, 'image.raw')
 const arena = mapMemory(ARENA_BYTES)
 const doorbell = createEventfd()
@@ -82,9 +82,20 @@ const ringer = new Worker(RINGER, {
   workerData: { doorbell, stopWord, eventfdModule: new URL('posix/eventfd.js', dist).href },
 })
 await new Promise((resolve) => ringer.once('message', resolve))
+// A thread that is still starting opens descriptors of its own.
+await blocking.run({ kind: 'listDirectory', path: directory })
 const SCENARIOS: Readonly<Record<string, Scenario>> = { ...STREAM_SCENARIOS, ...DISK_SCENARIOS, ...LIFE_SCENARIOS }
 
-const openDescriptors = (): string[] => readdirSync('/proc/self/fd')
+/** What each open descriptor refers to. The one that reads the list is gone by the time it is looked at. */
+function openDescriptors(): string[] {
+  return readdirSync('/proc/self/fd').flatMap((name) => {
+    try {
+      return [`${name} ${readlinkSync(`/proc/self/fd/${name}`)}`]
+    } catch {
+      return []
+    }
+  })
+}
 
 function openImage(options: { readonly durable: boolean; readonly readOnly: boolean }): number {
   const access = options.readOnly ? OPEN.readOnly : OPEN.readWrite
@@ -167,6 +178,7 @@ async function runScenario(order: ScenarioOrder): Promise<ScenarioReport> {
   while (Atomics.load(stopWord, 0) === 0) await sleep(1)
   await sleep(5)
   ringer.off('message', wake)
+  generator.return()
   engine.dispose()
   rig.dispose()
   blockingPort.close()
@@ -179,14 +191,13 @@ async function leftOver(openBefore: readonly string[]): Promise<ScenarioReport |
   let extra: string[] = []
   do {
     extra = openDescriptors().filter((name) => !openBefore.includes(name))
-    if (extra.length <= 0) return undefined
+    if (extra.length === 0) return undefined
     await sleep(5)
   } while (performance.now() < deadline)
-  return { outcome: 'failed', detail: `descriptors are left open: ${extra.join(' ')}` }
+  return { outcome: 'failed', detail: `descriptors are left open: ${extra.join(', ')}` }
 }
 
 process.on('disconnect', () => {
-  rmSync(directory, { recursive: true, force: true })
   process.kill(process.pid, 'SIGKILL')
 })
 process.on('message', (order: ScenarioOrder) => {

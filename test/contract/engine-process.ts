@@ -5,6 +5,9 @@
 
 import { fork } from 'node:child_process'
 import type { ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ScenarioOrder, ScenarioReport } from './engine-child.ts'
 
@@ -13,10 +16,12 @@ const CHILD = fileURLToPath(new URL('./engine-child.ts', import.meta.url))
 
 export class EngineProcess {
   readonly #kind: string
+  readonly #directory: string
   #child: ChildProcess | undefined
 
   constructor(kind: string) {
     this.#kind = kind
+    this.#directory = mkdtempSync(join(tmpdir(), `interlockd-contract-${process.pid}-`))
   }
 
   async run(order: ScenarioOrder): Promise<ScenarioReport> {
@@ -26,19 +31,22 @@ export class EngineProcess {
     child.send(order)
     const report = await answer
     if (report === undefined) {
-      this.kill()
+      child.kill('SIGKILL')
+      this.#child = undefined
       return { outcome: 'failed', detail: `no answer within ${PATIENCE_MS} ms, or the process died` }
     }
     return report as ScenarioReport
   }
 
-  kill(): void {
+  /** Kills the process, if there is one, and removes what it left. */
+  close(): void {
     this.#child?.kill('SIGKILL')
     this.#child = undefined
+    rmSync(this.#directory, { recursive: true, force: true })
   }
 
   async #start(): Promise<ChildProcess> {
-    const child = fork(CHILD, [this.#kind], {
+    const child = fork(CHILD, [this.#kind, this.#directory], {
       execArgv: ['--import', 'tsx'],
       env: { ...process.env, UV_THREADPOOL_SIZE: '12' },
     })
