@@ -60,6 +60,14 @@ export default defineConfig({
     },
     projects: [
       group({
+        name: 'style',
+        include: filesOf(['style']),
+        builds: false,
+        filesAtOnce: 2,
+        testTimeout: 60_000,
+        groupOrder: 0,
+      }),
+      group({
         name: 'pure',
         include: filesOf(PURE_FOLDERS),
         builds: false,
@@ -70,7 +78,7 @@ export default defineConfig({
       group({
         name: 'process',
         include: ['test/**/*.test.ts'],
-        exclude: filesOf([...PURE_FOLDERS, ...FOREIGN_FOLDERS]),
+        exclude: filesOf(['style', ...PURE_FOLDERS, ...FOREIGN_FOLDERS]),
         builds: true,
         filesAtOnce: 2,
         testTimeout: 60_000,

@@ -13,8 +13,8 @@ import { build } from './build.mjs'
 import { runVitest, summaryLine } from './run-vitest.mjs'
 
 const PROMISED = ['20.19', '22', '24', '26']
-/** What does not depend on the version of Node, or takes its time. */
-const QUICK = ['--project=pure', '--project=process', '--tags-filter=!slow', '--exclude=test/style/**']
+/** Not the style of the project, nor what takes its time. */
+const QUICK = ['--project=pure', '--project=process', '--tags-filter=!slow']
 
 /** The path of a Node of that major version. */
 function fetchNode(version) {
