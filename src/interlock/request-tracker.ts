@@ -130,9 +130,9 @@ export class RequestTracker {
     cookieAt: number,
     nowMs: number,
   ): number {
-    if (this.#freeCount === 0) return -1
     if (this.#clientGone[client] !== 0) throw new AssertionFailure(`client ${client} cannot begin a request`)
     if (!(exportIndex < this.exportsMax)) throw new AssertionFailure(`export ${exportIndex} cannot begin a request`)
+    if (this.#freeCount === 0) return -1
     this.#freeCount -= 1
     const slot = this.#freeSlots[this.#freeCount] ?? -1
     this.exportIndex[slot] = exportIndex

@@ -24,6 +24,8 @@ const SETTINGS: CloseSettings = {
   predecessorDraining: false,
 }
 const ABORTED: AbortedRequest = { client: 4, cookie: '00000000000000ff', command: 'WRITE', offset: 0, length: 512 }
+const EARLIER: AbortedRequest = { ...ABORTED, client: 3 }
+const LATER: AbortedRequest = { ...ABORTED, client: 5 }
 const RESULT: DrainedRequests = {
   cancelled: false,
   requests: 3,
@@ -242,14 +244,14 @@ describe('the steps of the close', () => {
   it('collect the facts of the receipt', () => {
     const procedure = new CloseProcedure(SETTINGS, 100)
     procedure.begin()
-    procedure.take({ kind: 'gateShut', aborted: [ABORTED], atMs: 101 })
-    procedure.take({ kind: 'drained', result: { ...RESULT, aborted: [ABORTED], indeterminate }, atMs: 140 })
+    procedure.take({ kind: 'gateShut', aborted: [EARLIER, ABORTED], atMs: 101 })
+    procedure.take({ kind: 'drained', result: { ...RESULT, aborted: [ABORTED, LATER], indeterminate }, atMs: 140 })
     procedure.take({ kind: 'synced', errno: 0, atMs: 152 })
     procedure.take({ kind: 'detached', atMs: 153 })
     procedure.take({ kind: 'descriptorClosed', atMs: 154 })
     const facts = {
       drained: { requests: 3, writes: 2, bytes: 8192 },
-      aborted: [ABORTED],
+      aborted: [EARLIER, ABORTED, LATER],
       indeterminate,
       elapsedMs: { drain: 40, sync: 12, record: 5, total: 57 },
     }

@@ -71,7 +71,7 @@ class Model {
 describe('the succession and its model', () => {
   it('decide alike, and the clients whose writes are admitted only get newer', () => {
     fc.assert(
-      fc.property(fc.array(operation, { maxLength: 80 }), (operations) => {
+      fc.property(fc.array(operation, { maxLength: 60, size: 'max' }), (operations) => {
         const succession = new WriterSuccession('exclusive')
         const model = new Model()
         const admitted: number[] = []
@@ -114,7 +114,7 @@ describe('the succession and its model', () => {
 
   it('two hosts that both reconnect and write for ever evict each other once', () => {
     fc.assert(
-      fc.property(fc.array(fc.boolean(), { maxLength: 60 }), (turns) => {
+      fc.property(fc.array(fc.boolean(), { maxLength: 60, size: 'max' }), (turns) => {
         const succession = new WriterSuccession('exclusive')
         const connected: Record<string, number | undefined> = {}
         let arrivals = 0
