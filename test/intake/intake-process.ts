@@ -36,8 +36,12 @@ export class IntakeProcess {
     return linesOf(this.program).filter((line) => member in line)
   }
 
-  async connect(): Promise<Socket> {
-    const socket = createConnection({ ...whereOf(this.address), allowHalfOpen: true })
+  connect(): Promise<Socket> {
+    return this.connectTo(this.address)
+  }
+
+  async connectTo(address: string): Promise<Socket> {
+    const socket = createConnection({ ...whereOf(address), allowHalfOpen: true })
     socket.on('error', () => undefined)
     onTestFinished(() => {
       socket.destroy()
