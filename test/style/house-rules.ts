@@ -6,7 +6,7 @@
 
 import { isTypeScript, projectHas } from './project-files.ts'
 import type { ProjectFile } from './project-files.ts'
-import { declaredNames, usedNames } from './source-tree.ts'
+import { declaredNames, memberUses } from './source-tree.ts'
 
 export interface Rule {
   readonly name: string
@@ -145,7 +145,7 @@ const exiting: Rule = {
   name: 'nothing ends the process by force',
   appliesTo: isCode,
   complaints: (file) =>
-    usedNames(file)
+    memberUses(file, 'process')
       .filter(({ name }) => name === 'process.exit' || name === 'process.abort')
       .map(({ name, line }) => `line ${line}: ${name}: set process.exitCode and dispose of everything instead`),
   bad: { path: 'src/cli/interlockd.ts', text: 'process.exit(1)' },
@@ -159,7 +159,7 @@ const printing: Rule = {
   name: 'only command line programs print',
   appliesTo: (path) => isSource(path) && !path.startsWith('src/cli/'),
   complaints: (file) =>
-    usedNames(file)
+    [...memberUses(file, 'console'), ...memberUses(file, 'process')]
       .filter(({ name }) => name.startsWith('console.') || name === 'process.stdout')
       .map(({ name, line }) => `line ${line}: ${name}: take the logger, or return a value to src/cli`),
   bad: { path: 'src/exports/registry.ts', text: "console.log('opened')" },

@@ -36,8 +36,16 @@ function walk(node: ts.Node, visit: (node: ts.Node) => void): void {
   })
 }
 
+const edgesOf = new WeakMap<ProjectFile, readonly ImportEdge[]>()
+
 /** Imports, re-exports, `import()`, and workers: `new URL('./x.js', import.meta.url)`. */
-export function importsOf(file: ProjectFile): ImportEdge[] {
+export function importsOf(file: ProjectFile): readonly ImportEdge[] {
+  const known = edgesOf.get(file) ?? findImports(file)
+  edgesOf.set(file, known)
+  return known
+}
+
+function findImports(file: ProjectFile): ImportEdge[] {
   const source = parse(file)
   const edges: ImportEdge[] = []
   const add = (specifier: ts.Node | undefined, kind: ImportEdge['kind']): void => {
@@ -90,14 +98,15 @@ export function declaredNames(file: ProjectFile): NameUse[] {
   return names
 }
 
-/** Every identifier, and every `object.member` of two plain names. */
-export function usedNames(file: ProjectFile): NameUse[] {
+/** Where the code says `object.member` of two plain names. */
+export function memberUses(file: ProjectFile, object: string): NameUse[] {
+  // Most files do not: they need not be parsed.
+  if (!file.text.includes(`${object}.`)) return []
   const source = parse(file)
   const names: NameUse[] = []
   walk(source, (node) => {
-    if (ts.isIdentifier(node)) names.push({ name: node.text, line: lineOf(source, node) })
-    if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression)) {
-      names.push({ name: `${node.expression.text}.${node.name.text}`, line: lineOf(source, node) })
+    if (ts.isPropertyAccessExpression(node) && ts.isIdentifier(node.expression) && node.expression.text === object) {
+      names.push({ name: `${object}.${node.name.text}`, line: lineOf(source, node) })
     }
   })
   return names
