@@ -22,6 +22,8 @@ export interface EngineOptions {
   readonly blockingPort?: MessagePort
   /** Threads of libuv's pool, for the file engine. */
   readonly threadPoolSize: number
+  /** Takes no optional feature of the kernel, as if it were the oldest that will do. For tests and diagnosis. */
+  readonly plainRing?: boolean
 }
 
 /** An engine, and what its owner must do when it is no longer needed. */

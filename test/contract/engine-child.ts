@@ -32,6 +32,8 @@ export interface ScenarioOrder {
   readonly transport: Transport
   /** Bytes of the arena that the engine may register with the kernel. */
   readonly registeredBytes: number
+  /** A ring as on the oldest kernel that will do. */
+  readonly plainRing: boolean
 }
 
 export interface ScenarioReport {
@@ -137,6 +139,7 @@ async function runScenario(order: ScenarioOrder): Promise<ScenarioReport> {
     filesMax: 8,
     operationsMax: 512,
     registeredBytes: order.registeredBytes,
+    plainRing: order.plainRing,
     blockingPort,
     threadPoolSize: Number(process.env['UV_THREADPOOL_SIZE']),
   })

@@ -42,8 +42,10 @@ export class IoUringEngine implements OwnedEngine {
     const { arena, streamsMax, filesMax } = options
     this.diskDepth = Math.max(1, Math.min(options.operationsMax, DISK_DEPTH_MAX))
     const completionEntries = Math.max(COMPLETION_ENTRIES_MIN, 2 * streamsMax + this.diskDepth)
-    this.#ring = new Ring(SUBMISSION_ENTRIES, completionEntries)
-    this.#registration = new Registration(this.#ring, filesMax, arena.address, options.registeredBytes)
+    const plain = options.plainRing ?? false
+    const registeredFilesMax = plain ? 0 : filesMax
+    this.#ring = new Ring(SUBMISSION_ENTRIES, completionEntries, plain)
+    this.#registration = new Registration(this.#ring, registeredFilesMax, arena.address, options.registeredBytes)
     this.#streams = new StreamTable(this.#ring, this.#local, arena.address, streamsMax)
     this.#disk = new DiskTable(this.#ring, this.#registration, this.#local, arena.address, filesMax, this.diskDepth)
     this.#stopWord = options.stopWord

@@ -8,6 +8,7 @@
  * be answered truthfully.
  */
 
+import { release } from 'node:os'
 import { assert } from '../../foundation/assert.ts'
 import { mapMemory, unmapMemory } from '../../posix/mapping.ts'
 import type { MappedMemory } from '../../posix/mapping.ts'
@@ -18,6 +19,12 @@ import { ioUringRegister } from './system-calls.ts'
 
 /** A buddy allocator's blocks of up to this size never straddle two pieces. */
 const PIECE_BYTES = 4 * 1024 * 1024
+
+/**
+ * Before Linux 6.13 registered resources were let go in the order of their use, all of them together: one request that
+ * hangs on a dead disk would keep every other file of the ring registered, and its locks held.
+ */
+const SEPARATE_RELEASE = [6, 13] as const
 
 const PIECE = { unused: 0, registered: 1, refused: 2 } as const
 
@@ -43,7 +50,7 @@ export class Registration {
     this.#memory = mapMemory(Math.max(filesMax * 4, pieces * IOVEC.BYTES, 64))
     this.#view = new DataView(this.#memory.bytes.buffer)
     const tagged = (ring.features & IORING_FEAT.RSRC_TAGS) !== 0
-    this.filesRegistered = tagged && filesMax > 0 && this.#registerNoFiles(filesMax)
+    this.filesRegistered = tagged && filesMax > 0 && releasesSeparately(release()) && this.#registerNoFiles(filesMax)
     this.#buffersRegistered = tagged && pieces > 0 && this.#registerNoBuffers(pieces)
   }
 
@@ -109,16 +116,16 @@ export class Registration {
     this.#view.setBigUint64(IOVEC.len, BigInt(lengthBytes), true)
     const registered = this.#update(IORING_REGISTER.BUFFERS_UPDATE, piece, 0n) === 1
     this.#pieces[piece] = registered ? PIECE.registered : PIECE.refused
-    // Locked memory has run out: asking again for each other piece would only cost time.
-    if (!registered) this.#buffersRegistered = this.#pieces.includes(PIECE.registered)
     if (!registered) this.#refuseTheRest()
     return registered
   }
 
+  /** Locked memory has run out: asking again for each other piece would only cost time. */
   #refuseTheRest(): void {
     for (let piece = 0; piece < this.#pieces.length; piece += 1) {
       if (this.#pieces[piece] === PIECE.unused) this.#pieces[piece] = PIECE.refused
     }
+    this.#buffersRegistered = this.#pieces.includes(PIECE.registered)
   }
 
   /** The number of entries updated, or -errno. Tags lie that far into the memory; 0: there are none. */
@@ -130,4 +137,10 @@ export class Registration {
     this.#structureView.setUint32(RSRC_UPDATE2.nr, 1, true)
     return ioUringRegister(this.#ring.descriptor, operation, this.#structure, RSRC_UPDATE2.BYTES)
   }
+}
+
+/** Whether a kernel of that release lets go of each registered file by itself. */
+export function releasesSeparately(kernelRelease: string): boolean {
+  const [major = 0, minor = 0] = kernelRelease.split('.', 2).map((part) => Number.parseInt(part, 10))
+  return major > SEPARATE_RELEASE[0] || (major === SEPARATE_RELEASE[0] && minor >= SEPARATE_RELEASE[1])
 }

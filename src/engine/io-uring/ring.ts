@@ -58,8 +58,8 @@ export class Ring {
   flags = 0
 
   /** Throws `IoUringUnavailable`. */
-  constructor(submissionEntries: number, completionEntries: number) {
-    const { descriptor, params, flagNames } = setUpRing(submissionEntries, completionEntries)
+  constructor(submissionEntries: number, completionEntries: number, plain: boolean) {
+    const { descriptor, params, flagNames } = setUpRing(submissionEntries, completionEntries, plain)
     const at = (field: number): number => params.getUint32(field, true)
     const sqEntries = at(PARAMS.sq_entries)
     const sqBytes = at(PARAMS.sq_array) + sqEntries * 4

@@ -37,13 +37,13 @@ const FLAG_SETS = [
 
 const OPTIONAL_FLAGS = { SUBMIT_ALL, COOP_TASKRUN, SINGLE_ISSUER, DEFER_TASKRUN } as const
 
-/** A ring of the calling thread. Throws `IoUringUnavailable`. */
-export function setUpRing(submissionEntries: number, completionEntries: number): RingDescription {
+/** A ring of the calling thread; `plain` is without optional flags. Throws `IoUringUnavailable`. */
+export function setUpRing(submissionEntries: number, completionEntries: number, plain = false): RingDescription {
   const bytes = new Uint8Array(PARAMS.BYTES)
   const params = new DataView(bytes.buffer)
   let descriptor = -ERRNO.EINVAL
   let flags = 0
-  for (const candidate of FLAG_SETS) {
+  for (const candidate of plain ? [0] : FLAG_SETS) {
     flags = candidate
     bytes.fill(0)
     params.setUint32(PARAMS.flags, flags | IORING_SETUP.CQSIZE | IORING_SETUP.CLAMP, true)
