@@ -117,11 +117,6 @@ export class CloseProcedure {
     return this.#beganAtMs
   }
 
-  /** False once the generation is ending: an `open` then waits for the close and opens a new one. */
-  get canCancel(): boolean {
-    return canCancel(this.#state.step)
-  }
-
   /** What to do first. */
   begin(): CloseDecision {
     assert(this.#state.step === 'shuttingGate', 'a close begins once')

@@ -44,7 +44,7 @@ export type PhaseName = (typeof PHASE_TRANSITIONS)['states'][number]
 const PHASE_COUNT = 6
 const PHASE_MATRIX = PHASE_TRANSITIONS.matrix()
 const COOKIE_BYTES = 8
-/** A token repeats after this many requests in one slot; far beyond what any completion can be late by. */
+/** The count of a slot's uses starts again after this many, and stays a small integer. */
 const REUSE_LIMIT = 2 ** 24
 
 export interface TrackerLimits {
@@ -72,6 +72,7 @@ export class RequestTracker {
   /** When the request was parsed, in milliseconds of the caller's clock. */
   readonly since: Float64Array
   readonly phase: Uint8Array
+  /** How often the slot was used before: with the slot it names one request, also after that has left. */
   readonly reuse: Int32Array
 
   readonly #freeSlots: Int32Array
@@ -192,7 +193,7 @@ export class RequestTracker {
     this.#move(slot, Phase.CLEARED)
   }
 
-  /** Answered, or dropped before it was submitted. The slot is free afterwards, and its old token stale. */
+  /** Answered, or dropped before it was submitted. The slot is free afterwards, and its use counted. */
   finish(slot: number): void {
     this.#move(slot, Phase.FREE)
     const client = this.client[slot] ?? 0
@@ -288,28 +289,6 @@ export class RequestTracker {
     for (let slot = 0; slot < this.slotsMax; slot++) {
       if (this.phase[slot] !== Phase.FREE && this.exportIndex[slot] === exportIndex) callback(slot)
     }
-  }
-
-  slotsOfClient(client: number, callback: (slot: number) => void): void {
-    for (let slot = 0; slot < this.slotsMax; slot++) {
-      if (this.phase[slot] !== Phase.FREE && this.client[slot] === client) callback(slot)
-    }
-  }
-
-  forEach(callback: (slot: number) => void): void {
-    for (let slot = 0; slot < this.slotsMax; slot++) if (this.phase[slot] !== Phase.FREE) callback(slot)
-  }
-
-  /** Names this use of the slot: below 2^24 times `slotsMax`, so there is room to pack more beside it. */
-  token(slot: number): number {
-    return slot + (this.reuse[slot] ?? 0) * this.slotsMax
-  }
-
-  /** The slot of a token; -1 when that request has left its slot. */
-  slotOf(token: number): number {
-    const reuse = Math.floor(token / this.slotsMax)
-    const slot = token - reuse * this.slotsMax
-    return this.reuse[slot] === reuse && this.phase[slot] !== Phase.FREE ? slot : -1
   }
 
   phaseName(slot: number): PhaseName {

@@ -81,7 +81,7 @@ class Pair {
     const request = this.requests[pick % this.requests.length]
     if (request === undefined) return
     const allowed = COMES_FROM[step].includes(request.phase) && !(step === 'admit' && this.gone.has(request.client))
-    const token = this.tracker.token(request.slot)
+    const uses = this.tracker.reuse[request.slot] ?? 0
     if (!allowed) {
       expect(() => {
         this.tracker[step](request.slot)
@@ -90,7 +90,7 @@ class Pair {
     }
     this.tracker[step](request.slot)
     request.phase = LEADS_TO[step]
-    expect(this.tracker.slotOf(token)).toBe(request.phase === Phase.FREE ? -1 : request.slot)
+    expect(this.tracker.reuse[request.slot]).toBe(request.phase === Phase.FREE ? uses + 1 : uses)
     this.requests = this.requests.filter((other) => other.phase !== Phase.FREE)
     if (!this.requests.some((other) => other.client === request.client)) this.gone.delete(request.client)
   }
@@ -275,14 +275,13 @@ describe('the rules of the tracker', () => {
     expect(begin()).toBe(slots[3])
   })
 
-  it('a token names one use of its slot', () => {
+  it('each use of a slot has another number', () => {
     const slot = begin()
-    const token = tracker.token(slot)
+    const uses = [tracker.reuse[slot]]
     tracker.finish(slot)
-    expect(tracker.slotOf(token)).toBe(-1)
     expect(begin()).toBe(slot)
-    expect(tracker.slotOf(token)).toBe(-1)
-    expect(tracker.slotOf(tracker.token(slot))).toBe(slot)
+    uses.push(tracker.reuse[slot])
+    expect(uses).toEqual([0, 1])
   })
 
   it('notices a count that is wrong', () => {
