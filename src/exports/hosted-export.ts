@@ -8,33 +8,27 @@
  * 3. A fence takes effect at once; tidying up (waiting for what is submitted, closing the image) follows by itself.
  */
 
-import { randomBytes } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { assert, present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
-import type { CloseFacts } from '../interlock/close-procedure.ts'
 import { Lifecycle, acceptsNegotiation, gateSettings } from '../interlock/lifecycle.ts'
 import type { ExportState, GateChoices } from '../interlock/lifecycle.ts'
-import { buildReceipt } from '../interlock/receipt.ts'
 import type { Receipt } from '../interlock/receipt.ts'
-import { proveFreeByPath } from '../ownership/generation-lock.ts'
 import type { OwnershipRecord, RecordHome } from '../ownership/home.ts'
 import { lockImage } from '../ownership/image-lock.ts'
 import { UnsharedHome } from '../ownership/none.ts'
 import { WorkerGone } from '../plane-link/data-worker.ts'
 import type { DataWorker } from '../plane-link/data-worker.ts'
-import type { CloseActions, CloseEnd } from './close-run.ts'
-import { CloseRun } from './close-run.ts'
+import type { CloseEnd } from './close-run.ts'
+import { Closing } from './closing.ts'
 import { DataSide } from './data-side.ts'
 import type { ExportContext } from './export-context.ts'
 import type { ImageFacts, OpenImage } from './image.ts'
-import { closeImage, imageIdentity, openImage } from './image.ts'
+import { closeImage, openImage } from './image.ts'
 import { imageOptions } from './image-options.ts'
 import { openForWriting } from './opening.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions, CloseOutcome, ExportDefinition, ExportStatus, OpenOptions } from './verbs.ts'
 
-const PROGRESS_INTERVAL_MS = 250
 const SHUTDOWN: CloseOptions = {
   early: false,
   unsubmitted: 'drain',
@@ -59,15 +53,11 @@ export class HostedExport {
   #record: OwnershipRecord | null = null
   #stateReason: string | null = null
   #closeRequests: 'park' | 'refuse' = 'park'
-  #closing: CloseRun | null = null
+  #closing: Closing | null = null
   #lastReceipt: Receipt | null = null
   /** Verbs that must not run beside each other. */
   #turn: Promise<unknown> = Promise.resolve()
   #opening: Promise<void> | null = null
-  /** Of the latest close: settles when none of its steps is under way any more. */
-  #closeSteps: Promise<void> = Promise.resolve()
-  /** Detached from the engine by a close that has not closed it yet. */
-  #letGo: OpenImage | null = null
   /** Letting go of the image after a fence. */
   #tidying: Promise<void> = Promise.resolve()
 
@@ -104,8 +94,13 @@ export class HostedExport {
     return this.#lastReceipt
   }
 
+  /** The newest record of ours. */
   get record(): OwnershipRecord | null {
     return this.#record
+  }
+
+  recorded(record: OwnershipRecord): void {
+    this.#record = record
   }
 
   get xenbusState(): ExportStatus['xenbusState'] {
@@ -149,10 +144,9 @@ export class HostedExport {
       case 'begin':
         this.#beginClose(options)
     }
-    const run = present(this.#closing, 'the close that is under way')
+    const closing = present(this.#closing, 'the close that is under way')
     if (!options.wait) return { done: false, status: await describeExport(this.#context, this) }
-    const end = await this.#endWithin(run, options.timeoutMs)
-    if (end === null) throw await this.#stillDraining(run, options.timeoutMs ?? 0)
+    const end = await closing.endWithin(options.timeoutMs)
     switch (end.kind) {
       case 'closed':
         return { done: true, receipt: end.receipt }
@@ -180,8 +174,10 @@ export class HostedExport {
     if (this.state === 'fenced') return
     this.data.allowGeneration(0)
     this.#to('fenced', reason)
-    this.#closing?.fault(reason)
-    this.#tidying = this.#tidyUp()
+    const closing = this.#closing
+    this.#closing = null
+    closing?.fault(reason)
+    this.#tidying = this.#tidyUp(this.#opening, closing)
   }
 
   /** For `remove` and for the daemon's end: only when nothing is open for writing. */
@@ -364,17 +360,12 @@ export class HostedExport {
     if (image !== null) await closeImage(this.#context.images, image)
   }
 
-  async #closeLetGo(): Promise<void> {
-    const image = this.#letGo
-    this.#letGo = null
-    if (image !== null) await closeImage(this.#context.images, image)
-  }
-
-  async #tidyUp(): Promise<void> {
+  async #tidyUp(opening: Promise<void> | null, closing: Closing | null): Promise<void> {
     try {
       if (this.data.placement !== null) await this.data.setGate({ reads: 'refuse', writes: 'refuse' })
-      await this.#closeSteps
-      await this.#closeLetGo()
+      // An opening or a close that was under way ends first: each lets go of what it holds itself.
+      await opening?.catch(() => undefined)
+      await closing?.settled
       if (this.data.placement !== null) await this.#dropFile()
     } catch (error) {
       if (!(error instanceof WorkerGone)) throw error
@@ -390,78 +381,18 @@ export class HostedExport {
         `export '${this.name}' has no shared record to hand its unfinished writes over in`,
       )
     }
-    const { durability } = this.definition
-    const { unsubmitted, requests } = options
-    this.#closeRequests = requests
-    const settings = { durability, unsubmitted, requests, predecessorDraining: false }
-    const run = new CloseRun(settings, this.#closeActions(options), this.#context.now)
-    this.#closing = run
+    this.#closeRequests = options.requests
+    const closing = new Closing(this.#context, this, this.#home, options)
+    this.#closing = closing
     this.#to('closing', null)
-    this.#closeSteps = run.run().catch((error: unknown) => {
-      this.fence(error instanceof Error ? error.message : String(error))
+    closing.begin((reason) => {
+      this.fence(reason)
     })
-    void run.ended.then((end) => this.#closeEnded(run, end, options))
-    void this.#reportProgress(run)
+    void closing.ended.then((end) => this.#closeEnded(closing, end, options))
   }
 
-  #closeActions(options: CloseOptions): CloseActions {
-    const nonce = options.nonce ?? randomBytes(16).toString('hex')
-    const { readOnly } = this.definition
-    return {
-      shutGate: (requests, abort) => this.data.setGate({ reads: requests, writes: requests }, abort),
-      drain: () => this.data.drain(),
-      predecessorCleared: () => Promise.resolve(),
-      sync: () => this.data.sync(),
-      detach: async () => {
-        this.data.allowGeneration(0)
-        this.#letGo = await this.data.detachFile()
-      },
-      closeDescriptor: () => this.#closeLetGo(),
-      proveLock: async () => {
-        if (readOnly) return true
-        const { realPath } = present(this.#facts, 'the facts of an image that was open')
-        const proof = await proveFreeByPath(this.#context.images, realPath, this.#generation)
-        return proof.kind === 'free'
-      },
-      receipt: (facts) => this.#buildReceipt(facts, options, nonce),
-      record: (_facts, receipt) => (readOnly ? Promise.resolve('done') : this.#recordClosed(receipt)),
-    }
-  }
-
-  #buildReceipt(facts: CloseFacts, options: CloseOptions, nonce: string): Receipt {
-    const image = present(this.#facts, 'the facts of an image that was open')
-    const { host, boot, instance } = this.#context.identity
-    return buildReceipt({
-      ...facts,
-      export: this.name,
-      image: { path: image.realPath, size: image.sizeBytes, device: image.device, inode: image.inode },
-      generation: this.#generation,
-      holder: { host, boot, instance },
-      closedAtMs: Date.now(),
-      durability: this.definition.durability,
-      reason: options.reason,
-      nonce,
-      clearedBy: 'drain',
-    })
-  }
-
-  async #recordClosed(receipt: Receipt): Promise<'done' | 'failed' | 'lost'> {
-    const record = present(this.#record, 'the record of an export that was open')
-    const image = imageIdentity(present(this.#facts, 'the facts of an image that was open'))
-    const content = { ...record, image, state: 'closed', closeReason: receipt.reason, receipt } as const
-    try {
-      const outcome = await this.#home.compareAndSwap(record.sequence, content)
-      if (!outcome.won) return 'lost'
-      this.#record = outcome.record
-      return 'done'
-    } catch (error) {
-      this.#context.log.warn({ export: this.name, error: String(error) }, 'the record of a close could not be written')
-      return 'failed'
-    }
-  }
-
-  async #closeEnded(run: CloseRun, end: CloseEnd, options: CloseOptions): Promise<void> {
-    if (this.#closing === run) this.#closing = null
+  async #closeEnded(closing: Closing, end: CloseEnd, options: CloseOptions): Promise<void> {
+    if (this.#closing === closing) this.#closing = null
     switch (end.kind) {
       case 'closed':
         this.#lastReceipt = end.receipt
@@ -479,32 +410,16 @@ export class HostedExport {
 
   /** True: the same generation goes on. False: it was too late, and the close has ended. */
   async #cancelClose(): Promise<boolean> {
-    const run = this.#closing
-    if (run === null) return false
-    if (!run.cancel()) {
-      await run.ended
+    const closing = this.#closing
+    if (closing === null) return false
+    if (!closing.cancel()) {
+      await closing.ended
       return false
     }
     this.#closing = null
     this.#to('open', null)
     await this.#applyGate()
     return true
-  }
-
-  async #endWithin(run: CloseRun, timeoutMs: number | null): Promise<CloseEnd | null> {
-    if (timeoutMs === null) return run.ended
-    const bound = new AbortController()
-    const late = sleep(timeoutMs, null, { signal: bound.signal }).catch(() => null)
-    const end = await Promise.race([run.ended, late])
-    bound.abort()
-    return end
-  }
-
-  async #stillDraining(run: CloseRun, timeoutMs: number): Promise<Refusal> {
-    const { outstanding } = await describeExport(this.#context, this)
-    const left = outstanding.admitted + outstanding.held + outstanding.submitted
-    const detail = `export '${this.name}' is still closing after ${timeoutMs} ms: ${left} requests are outstanding`
-    return new Refusal('still-draining', detail, { outstanding, step: run.step, elapsedMs: Math.round(run.elapsedMs) })
   }
 
   #repeatReceipt(): Receipt {
@@ -514,20 +429,6 @@ export class HostedExport {
       state: this.state,
       verb: 'close',
     })
-  }
-
-  async #reportProgress(run: CloseRun): Promise<void> {
-    for (;;) {
-      await sleep(PROGRESS_INTERVAL_MS, null, { ref: false })
-      if (this.#closing !== run || this.data.placement?.worker.alive !== true) return
-      const { outstanding } = await describeExport(this.#context, this)
-      this.#context.emit(this.name, {
-        kind: 'drain',
-        outstanding,
-        step: run.step,
-        elapsedMs: Math.round(run.elapsedMs),
-      })
-    }
   }
 
   // ---- common
