@@ -30,8 +30,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   // The machine below us.
   posix: { own: ['foundation'], packages: ['koffi'], node: 'any' },
   blocking: { own: ['foundation', 'posix'], node: 'any' },
-  'engine/io-uring': { own: ['engine', 'foundation', 'posix', 'config/limits'], packages: ['koffi'], node: 'any' },
-  engine: { own: ['foundation', 'posix', 'blocking', 'config/limits'], node: 'any' },
+  'engine/io-uring': { own: ['engine', 'foundation', 'posix'], packages: ['koffi'], node: 'any' },
+  engine: { own: ['foundation', 'posix', 'blocking'], node: 'any' },
 
   // Orders and reports, and the main thread's end of them, which starts the workers.
   'plane-link': {
@@ -41,7 +41,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
   // The data plane.
   data: {
-    own: ['foundation', 'interlock', 'nbd', 'engine', 'plane-link', 'posix', 'config/limits'],
+    own: ['foundation', 'interlock', 'nbd', 'engine', 'plane-link', 'posix'],
     node: ['node:worker_threads', 'node:perf_hooks'],
   },
 
@@ -51,15 +51,19 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: ['commander', 'smol-toml'],
     node: ['node:fs', 'node:os', 'node:path', 'node:util'],
   },
-  ownership: { own: ['foundation', 'interlock', 'posix', 'blocking', 'config/limits'], node: 'any' },
+  ownership: { own: ['foundation', 'interlock', 'posix', 'blocking'], node: 'any' },
   exports: {
-    own: ['foundation', 'interlock', 'plane-link', 'ownership', 'posix', 'blocking', 'config/limits'],
+    own: [
+      ...['foundation', 'interlock', 'plane-link', 'ownership', 'posix', 'blocking', 'config/limits'],
+      // The registry is the catalogue that negotiation asks: it says in the protocol's words what an export offers.
+      ...['nbd/export-catalogue:types', 'nbd/transmission-flags'],
+    ],
     node: 'any',
   },
-  intake: { own: ['foundation', 'nbd', 'plane-link', 'posix', 'config/limits'], node: 'any' },
+  intake: { own: ['foundation', 'nbd', 'posix', 'config/limits'], node: 'any' },
   control: {
     own: ['foundation', 'exports/verbs', 'interlock', 'config/limits'],
-    packages: ['@fastify/swagger', '@fastify/type-provider-typebox', 'fastify', 'pino', 'prom-client', 'typebox'],
+    packages: ['@fastify/swagger', '@fastify/type-provider-typebox', 'fastify', 'prom-client', 'typebox'],
     node: 'any',
   },
 
@@ -67,7 +71,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   client: { own: ['foundation', '*:types'], node: 'any' },
   handover: { own: ['client', 'foundation'], node: 'any' },
   cli: {
-    own: ['client', 'config', 'daemon', 'foundation', 'handover', '*:types'],
+    own: ['client', 'config', 'daemon', 'foundation', 'handover'],
     packages: ['commander', 'pino', 'pino-pretty'],
     node: 'any',
   },
@@ -92,7 +96,10 @@ function targetOf(file: ProjectFile, specifier: string): string {
 /** What the file imports that it may not, in words. */
 function violationsOf(file: ProjectFile): string[] {
   const name = layerOf(file.path)
-  const layer = name === undefined ? undefined : LAYERS[name]
+  return violationsUnder(name, name === undefined ? undefined : LAYERS[name], file)
+}
+
+function violationsUnder(name: string | undefined, layer: Layer | undefined, file: ProjectFile): string[] {
   const violations: string[] = []
   for (const { specifier, kind, line } of importsOf(file)) {
     const complain = (why: string): void => {
@@ -177,6 +184,10 @@ describe('layers', () => {
     expect(allSources.flatMap(violationsOf)).toEqual([])
   })
 
+  test('every permission that could be used is used', () => {
+    expect(unusedPermissions(allSources)).toEqual([])
+  })
+
   test('every relative import names a file that exists', () => {
     const files = byPath(allSources)
     const lost = allSources.flatMap((file) =>
@@ -214,6 +225,29 @@ describe('layers', () => {
   })
 })
 
+/** Permissions of the table that no file makes use of: they would let something in one day without a word. */
+function unusedPermissions(files: readonly ProjectFile[]): string[] {
+  return Object.entries(LAYERS).flatMap(([name, layer]) => {
+    const own = files.filter((file) => layerOf(file.path) === name)
+    if (own.length === 0) return []
+    const uses = (allowed: Layer): boolean => own.some((file) => violationsUnder(name, allowed, file).length > 0)
+    const packages = layer.packages ?? []
+    const exists = (permission: string): boolean => {
+      const place = permission.replace(/:.*/u, '')
+      return place === '*' || files.some(({ path }) => path.startsWith(`src/${place}/`) || path === `src/${place}.ts`)
+    }
+    return [
+      ...layer.own
+        .filter(exists)
+        .filter((permission) => !uses({ ...layer, own: layer.own.filter((other) => other !== permission) }))
+        .map((permission) => `${name}: ${permission}`),
+      ...packages
+        .filter((permission) => !uses({ ...layer, packages: packages.filter((other) => other !== permission) }))
+        .map((permission) => `${name}: ${permission}`),
+    ]
+  })
+}
+
 describe('the check itself', () => {
   const violations = (path: string, text: string): number => violationsOf({ path, text }).length
 
@@ -248,6 +282,16 @@ describe('the check itself', () => {
     ['src/daemon.ts', "import { control } from './control/server.ts'"],
   ])('accepts in %s: %s', (path, text) => {
     expect(violations(path, text)).toBe(0)
+  })
+
+  test('sees a permission that nobody uses', () => {
+    const text = "import type { Hold } from '../interlock/range.ts'"
+    const unused = unusedPermissions([
+      { path: 'src/plane-link/orders.ts', text },
+      { path: 'src/interlock/range.ts', text: '' },
+      { path: 'src/foundation/assert.ts', text: '' },
+    ])
+    expect(unused).toEqual(['interlock: foundation', 'plane-link: foundation'])
   })
 
   test('sees a circle, and a meeting by a third file', () => {
