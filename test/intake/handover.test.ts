@@ -9,6 +9,7 @@ import { join } from 'node:path'
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import * as wire from '../nbd/handshake-script.ts'
+import { eventually } from '../support/eventually.ts'
 import { SeededRandom } from '../support/seeded-random.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { DESCRIPTION_BYTES, readToEnd, startIntake } from './intake-process.ts'
@@ -89,8 +90,12 @@ async function rounds(intake: IntakeProcess, seed: number): Promise<void> {
     }
   }
   await Promise.all(Array.from({ length: CLIENTS_AT_ONCE }, client))
-  const adopted = intake.said('adopted').map((line) => line['adopted'] as { unreadBytes: number; memoryBytes: number })
-  expect(adopted).toHaveLength(ROUNDS)
+  // What it says travels another way than what it answers, and may be later.
+  const said = await eventually('all adoptions', () => {
+    const lines = intake.said('adopted')
+    return lines.length === ROUNDS && lines
+  })
+  const adopted = said.map((line) => line['adopted'] as { unreadBytes: number; memoryBytes: number })
   // The rounds mean nothing if the client never managed to be early, or was early every time.
   expect(adopted.filter(({ unreadBytes }) => unreadBytes > 0).length).toBeGreaterThan(ROUNDS / 10)
   // What is handed on does not drag a pool along, and is bounded whatever the client does.
