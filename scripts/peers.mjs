@@ -13,8 +13,19 @@ import { fileURLToPath } from 'node:url'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
 
-/** Folder of test/ -> package -> what must be found of it: programs by name, files and devices by path. */
+/**
+ * Group of tests -> package -> what must be found of it: programs by name, files and devices by path. `process` is the
+ * few of the other folders that look at ours with foreign eyes; the other groups are folders of test/.
+ */
 const NEEDED = {
+  process: {
+    'qemu-utils': ['qemu-img', 'qemu-io'],
+    'qemu-system-x86': ['qemu-system-x86_64'],
+    e2fsprogs: ['chattr', 'mkfs.ext4'],
+    mount: ['losetup', 'mount'],
+    python3: ['python3'],
+    'util-linux': ['setpriv'],
+  },
   peers: {
     'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
     nbdkit: ['nbdkit'],
@@ -26,9 +37,8 @@ const NEEDED = {
     strace: ['strace'],
     fuse3: ['fusermount3'],
     openssl: ['openssl'],
-    e2fsprogs: ['e2fsck', 'mke2fs'],
-    'util-linux': ['setpriv'],
     mount: ['losetup'],
+    'util-linux': ['setpriv'],
   },
   migration: {
     'qemu-system-x86': ['qemu-system-x86_64'],
@@ -41,7 +51,7 @@ const NEEDED = {
     kmod: ['depmod', 'modprobe'],
     iproute2: ['ip'],
     dmsetup: ['dmsetup'],
-    e2fsprogs: ['e2fsck', 'mke2fs'],
+    e2fsprogs: ['debugfs', 'e2fsck', 'mke2fs'],
     'util-linux': ['setpriv'],
     'xz-utils': ['xz'],
   },
@@ -52,13 +62,13 @@ const NEEDED = {
 }
 
 /** Devices that no package brings. */
-const DEVICES = { peers: ['/dev/fuse'], migration: [], docker: [] }
+const DEVICES = { process: [], peers: ['/dev/fuse'], migration: [], docker: [] }
 
 export const PEER_GROUPS = Object.keys(NEEDED)
 
 /** The groups that have a test to run. */
 export function groupsWithTests() {
-  return PEER_GROUPS.filter((group) => testFilesOf(group).length > 0)
+  return PEER_GROUPS.filter((group) => group === 'process' || testFilesOf(group).length > 0)
 }
 
 export function testFilesOf(group) {
@@ -125,8 +135,12 @@ export function describeMissing(missing) {
       debianPackage === null
         ? `this machine must have it (in a container: --device ${what} --cap-add SYS_ADMIN)`
         : `apt-get install --no-install-recommends ${debianPackage}`
-    return `missing: ${what} (${remedy}); needed by ${groups.map((group) => `test/${group}`).join(', ')}`
+    return `missing: ${what} (${remedy}); needed by ${groups.map(placeOf).join(', ')}`
   })
+}
+
+function placeOf(group) {
+  return group === 'process' ? 'tests of single folders' : `test/${group}`
 }
 
 /** For tests: the path of a program, or an error that names its package. A missing peer is never a silent skip. */
