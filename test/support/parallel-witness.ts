@@ -59,6 +59,7 @@ export async function startParallelWitness(
   ])
   const machine = await startVirtualMachine(scratch, {
     modules: ['nbd', ...(options.modules ?? [])],
+    withProject: true,
     forwardedPorts: [SERVER_PORT, ...(options.forwardedPorts ?? [])],
   })
   if (!disk.running) throw new Error(disk.said)
@@ -93,15 +94,20 @@ export async function startMachineServer(
   machine: VirtualMachine,
   command: string,
   port = SERVER_PORT,
-  timeoutMs = 60_000,
+  timeoutMs = 90_000,
 ): Promise<MachineServer> {
   const outputPath = `/run/server-${port}.log`
   const pid = (await machine.check(`setsid ${command} > ${outputPath} 2>&1 < /dev/null & echo $!`)).trim()
   const said = async (): Promise<string> => (await machine.run(`cat ${outputPath}`)).stdout
   // It is asked which sockets listen, because a probing connection could be taken for a client.
   const listening = await machine.run(
-    `until ss -ltnH 'sport = :${port}' | grep -q .; do kill -0 ${pid} || exit 1; sleep 0.1; done`,
-    timeoutMs,
+    `for second in $(seq ${timeoutMs / 1_000}); do
+       if ss -ltnH 'sport = :${port}' | grep -q .; then exit 0; fi
+       readlink /proc/${pid}/exe > /run/starting || exit 1
+       sleep 1
+     done
+     exit 1`,
+    2 * timeoutMs,
   )
   if (listening.status !== 0) throw new Error(`in the machine, ${command} did not start:\n${await said()}`)
   return {

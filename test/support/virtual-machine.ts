@@ -7,7 +7,7 @@
  * The machine is emulated, so that it runs anywhere; all times inside are several times longer than outside.
  */
 
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import { basename, join } from 'node:path'
@@ -23,6 +23,11 @@ export interface VirtualMachineOptions {
   /** Modules to load, beyond those that the machine itself needs. */
   readonly modules?: readonly string[]
   readonly memoryMiB?: number
+  /**
+   * Copies the built project and its production dependencies into the machine's memory, at the place they have here:
+   * thousands of small files take half a minute over 9p. Nothing else of the project is there then.
+   */
+  readonly withProject?: boolean
   /** Ports of the machine that can be reached from here; each gets a free port on this machine's loopback. */
   readonly forwardedPorts?: readonly number[]
 }
@@ -30,6 +35,7 @@ export interface VirtualMachineOptions {
 /** How the machine reaches this machine's loopback. */
 export const HOST_ADDRESS = '10.0.2.2'
 
+const PROJECT = join(import.meta.dirname, '../..')
 const OWN_MODULES = ['virtio_pci', 'virtio_net', '9pnet_virtio', '9p', 'overlay']
 const BOOT_TIMEOUT_MS = 90_000
 
@@ -48,6 +54,7 @@ set -e
 /bin/busybox mount -t tmpfs -o size=60% upper /upper
 /bin/busybox mkdir /upper/data /upper/work
 /bin/busybox mount -t overlay -o lowerdir=/lower,upperdir=/upper/data,workdir=/upper/work overlay /root
+if test -e /project/place; then /bin/busybox mount -o bind /project/files "/root$(/bin/busybox cat /project/place)"; fi
 for name in proc sys dev; do /bin/busybox mount -o bind /$name /root/$name; done
 /bin/busybox mount -t tmpfs run /root/run
 /bin/busybox cp /commands /root/run/commands
@@ -161,10 +168,11 @@ export async function startVirtualMachine(
 ): Promise<VirtualMachine> {
   const kernel = await debianKernel()
   const directory = scratch.directory('machine')
-  const initramfs = await buildInitramfs(kernel, join(directory, 'initramfs'), [
-    ...OWN_MODULES,
-    ...(options.modules ?? []),
-  ])
+  const content = join(directory, 'initramfs')
+  await fillInitramfs(kernel, content, [...OWN_MODULES, ...(options.modules ?? [])])
+  if (options.withProject === true) copyProject(join(content, 'project'))
+  const initramfs = join(directory, 'initramfs.cpio')
+  await runChecked('sh', ['-c', 'find . | cpio --quiet -o -H newc > "$1"', 'sh', initramfs], { directory: content })
   const socketPath = join(directory, 'commands.sock')
   const forwarded = new Map<number, number>()
   for (const port of options.forwardedPorts ?? []) forwarded.set(port, await freePort())
@@ -207,7 +215,7 @@ async function connectCommands(program: Program, socketPath: string): Promise<So
   }
 }
 
-async function buildInitramfs(kernel: DebianKernel, directory: string, modules: readonly string[]): Promise<string> {
+async function fillInitramfs(kernel: DebianKernel, directory: string, modules: readonly string[]): Promise<void> {
   mkdirSync(join(directory, 'bin'), { recursive: true })
   mkdirSync(join(directory, 'modules'))
   const files = await moduleClosure(kernel, modules)
@@ -218,7 +226,22 @@ async function buildInitramfs(kernel: DebianKernel, directory: string, modules: 
   chmodSync(join(directory, 'bin/busybox'), 0o755)
   writeFileSync(join(directory, 'init'), INIT, { mode: 0o755 })
   writeFileSync(join(directory, 'commands'), COMMANDS)
-  const archive = `${directory}.cpio`
-  await runChecked('sh', ['-c', 'find . | cpio --quiet -o -H newc > "$1"', 'sh', archive], { directory })
-  return archive
+}
+
+function copyProject(directory: string): void {
+  const files = join(directory, 'files')
+  const lock = JSON.parse(readFileSync(join(PROJECT, 'package-lock.json'), 'utf8')) as PackageLock
+  const dependencies = Object.entries(lock.packages)
+    .filter(([path, { dev, devOptional }]) => path !== '' && dev !== true && devOptional !== true)
+    .map(([path]) => path)
+  for (const path of ['package.json', 'bin', 'dist', ...dependencies]) {
+    // A package for another platform is in the lock and not here; a nested one came with the package around it.
+    if (!existsSync(join(PROJECT, path)) || existsSync(join(files, path))) continue
+    cpSync(join(PROJECT, path), join(files, path), { recursive: true })
+  }
+  writeFileSync(join(directory, 'place'), PROJECT)
+}
+
+interface PackageLock {
+  readonly packages: Readonly<Record<string, { readonly dev?: boolean; readonly devOptional?: boolean }>>
 }
