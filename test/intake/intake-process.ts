@@ -69,8 +69,9 @@ export async function refusalOfIntake(
   return JSON.parse(line) as { refused: string; detail: string }
 }
 
-/** All that the peer sends until it ends the connection, or resets it. */
+/** All that the peer sends from now on, until it ends the connection or resets it. Called before that can happen. */
 export async function readToEnd(socket: Socket): Promise<Buffer> {
+  if (socket.readableEnded || socket.closed) throw new Error('the connection has ended already')
   const pieces: Buffer[] = []
   socket.on('data', (bytes: Buffer) => pieces.push(bytes))
   await new Promise<void>((resolve) => {

@@ -160,9 +160,11 @@ describe('closing a listener', () => {
     // Some of these are in the middle of their handover when the listener closes.
     const hasty = await Promise.all(Array.from({ length: 20 }, () => intake.connect()))
     for (const socket of hasty) socket.end(GO)
+    const rests = Promise.all(negotiating.map((socket) => readToEnd(socket)))
+    const answers = Promise.all(hasty.map((socket) => readToEnd(socket)))
     intake.program.signal('SIGTERM')
-    for (const socket of negotiating) expect((await readToEnd(socket)).length).toBe(0)
-    await Promise.all(hasty.map((socket) => readToEnd(socket)))
+    for (const rest of await rests) expect(rest.length).toBe(0)
+    await answers
     await eventually('closed', () => intake.said('closed').length === 1)
     expect(intake.said('closed')).toEqual([{ closed: true, negotiating: 0 }])
     expect(existsSync(url.slice('unix:'.length))).toBe(false)
