@@ -4,6 +4,7 @@
  * last request is finished.
  */
 
+import type { StreamId } from '../engine/contract.ts'
 import { assert, present } from '../foundation/assert.ts'
 import type { AdoptConnection } from '../plane-link/orders.ts'
 import type { Answers } from './answers.ts'
@@ -21,6 +22,8 @@ export class Connections implements ConnectionEnds {
   readonly #state: PlaneState
   readonly #answers: Answers
   readonly #freeRows: number[] = []
+  /** Turned away for want of a row, until the engine has let go of their streams. */
+  readonly #strays: (AdoptConnection | undefined)[] = []
   /** Leaving, ending, or gone with orphans still running. */
   readonly #departing: Connection[] = []
   #reader: RequestReader | undefined
@@ -37,7 +40,8 @@ export class Connections implements ConnectionEnds {
   }
 
   get count(): number {
-    return this.#state.limits.connectionsMax - this.#freeRows.length
+    const strays = this.#strays.filter((stray) => stray !== undefined).length
+    return this.#state.limits.connectionsMax - this.#freeRows.length + strays
   }
 
   get departingCount(): number {
@@ -49,7 +53,10 @@ export class Connections implements ConnectionEnds {
     const { engine, layout, limits } = this.#state
     const stream = engine.addStream(order.descriptor)
     const row = this.#freeRows.pop()
-    assert(row !== undefined, 'the main thread keeps to the number of connections')
+    if (row === undefined) {
+      this.#turnAway(stream, order)
+      return false
+    }
     const connection = new Connection(
       {
         index: row,
@@ -155,6 +162,13 @@ export class Connections implements ConnectionEnds {
     })
   }
 
+  strayEnded(index: number): void {
+    const { exportId, clientId } = present(this.#strays[index], 'a connection that was turned away')
+    this.#strays[index] = undefined
+    const detail = 'requests of connections that are gone are still in the disk and leave no room'
+    this.#state.say({ kind: 'clientGone', exportId, clientId, reason: 'ordered', detail })
+  }
+
   /** At the end of a turn: who may leave leaves, who is done is forgotten. */
   sweep(): void {
     if (this.#departing.length === 0) return
@@ -191,6 +205,14 @@ export class Connections implements ConnectionEnds {
   /** Something here depends on time: the main thread is asked to wake this worker now and then. */
   get needsClock(): boolean {
     return this.#state.memoryQueue.count > 0 || this.#departing.some((connection) => connection.cutAtMs > 0)
+  }
+
+  /** The main thread counts those that live; rows are also kept by orphans, for as long as the disk takes. */
+  #turnAway(stream: StreamId, order: AdoptConnection): void {
+    const free = this.#strays.indexOf(undefined)
+    const index = free < 0 ? this.#strays.length : free
+    this.#strays[index] = order
+    this.#state.engine.endStream(stream, makeToken(TokenKind.strayEnded, index, 0))
   }
 
   #dropUnadmitted(connection: Connection): void {

@@ -110,6 +110,9 @@ export class DataPlane {
       case TokenKind.fileRemoved:
         this.#desk.fileRemoved(present(this.#state.exports[index], 'the export of a file'))
         return
+      case TokenKind.strayEnded:
+        this.#connections.strayEnded(index)
+        return
       default:
         this.#executor.synced(present(this.#state.exports[index], 'the export of a sync'), result)
     }

@@ -11,6 +11,7 @@ export const TokenKind = {
   streamEnded: 3,
   fileRemoved: 4,
   exportSync: 5,
+  strayEnded: 6,
 } as const
 export type TokenKind = (typeof TokenKind)[keyof typeof TokenKind]
 
