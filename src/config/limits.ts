@@ -26,9 +26,11 @@ const limits = {
   exportsMax: 1024,
   /** Data workers of one daemon. */
   workersMax: 64,
-  /** Default of the buffer arena of one worker; also what all its inboxes and payloads share. */
-  arenaBytes: 100 * MIB,
-  /** Largest arena an operator may ask for: offsets in it are Int32. */
+  /** Default of one worker's arena: the buffers of all its requests. A power of two. Inboxes come on top. */
+  arenaBytes: 64 * MIB,
+  /** The least arena: one request of the largest payload, widened to whole blocks, takes the next power of two. */
+  arenaBytesMin: 64 * MIB,
+  /** Largest arena an operator may ask for: with the inboxes, offsets stay an Int32. */
   arenaBytesMax: 1024 * MIB,
   /** Largest export: offsets are exact numbers, and whole blocks. */
   exportBytesMax: Number.MAX_SAFE_INTEGER - (Number.MAX_SAFE_INTEGER % 4096),
@@ -41,7 +43,7 @@ const limits = {
   /** A client that sends a longer option than this is disconnected. */
   optionSkipBytesMax: 64 * KIB,
   /** Options that a client may send before it enters transmission. */
-  optionsPerHandshakeMax: 64,
+  optionsPerHandshakeMax: 4096,
   /** Metadata contexts that one client may negotiate. */
   metaContextsMax: 8,
   /** Milliseconds from accept to transmission. */
@@ -108,15 +110,6 @@ export const DEFAULT_OPERATOR_LIMITS: OperatorLimits = Object.freeze({
 /** Names that are the same in a URL, a log line and a shell: no separator, no space, never "." or "..". */
 export const EXPORT_NAME_PATTERN = '^[A-Za-z0-9_][A-Za-z0-9_.:@+-]*$'
 
-/** Room for one request of the largest payload, widened at both ends. */
-const LARGEST_REQUEST_BYTES = LIMITS.payloadBytesMax + 2 * LIMITS.blockBytesMax
-
-/** The least arena with which `connectionsMax` connections can all make progress. */
-export function arenaBytesMin(connectionsMax: number): number {
-  const inboxesAndOne = connectionsMax * LIMITS.inboxBytes + LARGEST_REQUEST_BYTES
-  return Math.max(2 * LARGEST_REQUEST_BYTES, inboxesAndOne)
-}
-
 export interface LimitProblem {
   /** The operator's name of the limit. */
   readonly key: string
@@ -134,16 +127,27 @@ export function limitProblems(limits: OperatorLimits): LimitProblem[] {
   within('handshake_timeout', limits.handshakeTimeoutMs, 100, 3_600_000)
   within('requests_per_connection_max', limits.requestsPerConnectionMax, 1, LIMITS.slotsPerWorker)
   within('close_timeout', limits.closeTimeoutMs, 1000, LIMITS.durationMsMax)
-  within('arena_bytes', limits.arenaBytes, 1, LIMITS.arenaBytesMax)
-  const least = arenaBytesMin(limits.connectionsMax)
-  if (problems.length > 0 || limits.arenaBytes >= least) return problems
-  const problem = `is ${limits.arenaBytes}, and ${limits.connectionsMax} connections need at least ${least}`
-  return [{ key: 'arena_bytes', problem }]
+  within('arena_bytes', limits.arenaBytes, LIMITS.arenaBytesMin, LIMITS.arenaBytesMax)
+  if (problems.length === 0 && !isPowerOfTwo(limits.arenaBytes)) {
+    problems.push({ key: 'arena_bytes', problem: `must be a power of two, and is ${limits.arenaBytes}` })
+  }
+  return problems
+}
+
+function isPowerOfTwo(value: number): boolean {
+  return Number.isInteger(Math.log2(value))
 }
 
 assert(limitProblems(DEFAULT_OPERATOR_LIMITS).length === 0, 'the default limits satisfy their own relations')
-assert(arenaBytesMin(LIMITS.connectionsMax * 4) <= LIMITS.arenaBytesMax, 'the most connections fit the largest arena')
-assert(LIMITS.arenaBytesMax <= 2 ** 31 - 1, 'an arena offset is an Int32')
+assert(
+  LIMITS.payloadBytesMax + 2 * LIMITS.blockBytesMax <= LIMITS.arenaBytesMin,
+  'the largest request, widened, fits the least arena',
+)
+assert(
+  LIMITS.arenaBytesMax + LIMITS.connectionsMax * 4 * (LIMITS.inboxBytes + 16 * LIMITS.requestsPerConnectionMax) <
+    2 ** 31,
+  'with the inboxes of the most connections an arena offset is an Int32',
+)
 assert(LIMITS.payloadBytesMax % LIMITS.blockBytesMax === 0, 'the largest payload is whole blocks')
 assert(LIMITS.requestsPerConnectionMax <= LIMITS.slotsPerWorker, 'one connection cannot need more than all slots')
 assert(LIMITS.holdsMax >= LIMITS.slotsPerWorker, 'every tracked write can be listed in an early handover')

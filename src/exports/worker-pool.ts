@@ -97,7 +97,7 @@ function workerLimits(limits: OperatorLimits): WorkerLimits {
     connectionsMax: limits.connectionsMax,
     exportsMax: LIMITS.exportsMax,
     requestsPerConnectionMax: limits.requestsPerConnectionMax,
-    arenaBytes: 2 ** Math.floor(Math.log2(limits.arenaBytes)),
+    arenaBytes: limits.arenaBytes,
     inboxBytes: LIMITS.inboxBytes,
     payloadBytesMax: LIMITS.payloadBytesMax,
     stalledPeerMs: STALLED_PEER_MS,

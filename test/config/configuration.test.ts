@@ -232,15 +232,11 @@ describe('mistakes in the file name what and where', () => {
       ['[limits]', 'handshake_timeout = "1ms"'],
       /^FILE:2: 'handshake_timeout' must be from 100/,
     ],
+    ['an arena too small', ['[limits]', 'arena_bytes = "32MiB"'], /^FILE:2: 'arena_bytes' must be from 67108864/],
     [
-      'an arena too small',
-      ['[limits]', 'arena_bytes = "32MiB"'],
-      /^FILE:2: 'arena_bytes' is 33554432, and 1024 connections/,
-    ],
-    [
-      'an arena too small for more',
-      ['[limits]', 'connections_max = 4000'],
-      /^FILE:1: 'arena_bytes' .*4000 connections need/,
+      'an arena of an odd size',
+      ['[limits]', 'arena_bytes = "100MiB"'],
+      /^FILE:2: 'arena_bytes' must be a power of two/,
     ],
     ['etcd without endpoints', ['[ownership]', 'kind = "etcd"'], /^FILE:1: .* needs 'endpoints'/],
     [

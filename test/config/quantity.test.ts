@@ -1,7 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import fc from 'fast-check'
 import { formatDurationMs, formatSizeBytes, parseDurationMs, parseSizeBytes } from '../../src/config/quantity.ts'
-import { arenaBytesMin, DEFAULT_OPERATOR_LIMITS, limitProblems, LIMITS } from '../../src/config/limits.ts'
+import { BufferArena } from '../../src/data/buffer-arena.ts'
+import { layOutMemory } from '../../src/plane-link/memory-layout.ts'
+import { DEFAULT_OPERATOR_LIMITS, limitProblems, LIMITS } from '../../src/config/limits.ts'
 
 describe('durations', () => {
   test.each([
@@ -47,24 +49,31 @@ describe('sizes', () => {
 })
 
 describe('limits', () => {
-  test('whatever passes the check leaves room for every inbox and the largest request', () => {
+  test('whatever passes the check leaves room for the largest request, and can be laid out', () => {
     const limits = fc.record({
       connectionsMax: fc.integer({ min: -1, max: 6000 }),
       handshakeTimeoutMs: fc.constant(10_000),
       requestsPerConnectionMax: fc.integer({ min: 0, max: 9000 }),
-      arenaBytes: fc.integer({ min: 0, max: LIMITS.arenaBytesMax * 2 }),
+      arenaBytes: fc.oneof(
+        fc.integer({ min: 0, max: LIMITS.arenaBytesMax * 2 }),
+        fc.integer({ min: 20, max: 31 }).map((exponent) => 2 ** exponent),
+      ),
       closeTimeoutMs: fc.constant(80_000),
     })
     fc.assert(
       fc.property(limits, (candidate) => {
-        const fits = candidate.arenaBytes >= candidate.connectionsMax * LIMITS.inboxBytes + LIMITS.payloadBytesMax
-        if (limitProblems(candidate).length === 0) expect(fits && candidate.connectionsMax > 0).toBe(true)
+        if (limitProblems(candidate).length > 0) return
+        const layout = layOutMemory({ ...candidate, inboxBytes: LIMITS.inboxBytes })
+        const arena = new BufferArena(layout.buffersAt, layout.buffersBytes)
+        expect(arena.allocate(LIMITS.payloadBytesMax + 2 * LIMITS.blockBytesMax)).toBeGreaterThanOrEqual(0)
+        expect(candidate.connectionsMax).toBeGreaterThan(0)
       }),
     )
   })
-  test('the least arena is accepted, and a byte less is not', () => {
-    const least = { ...DEFAULT_OPERATOR_LIMITS, arenaBytes: arenaBytesMin(DEFAULT_OPERATOR_LIMITS.connectionsMax) }
-    expect(limitProblems(least)).toEqual([])
-    expect(limitProblems({ ...least, arenaBytes: least.arenaBytes - 1 })[0]?.key).toBe('arena_bytes')
+  test('the least arena is accepted, and neither half of it nor what is no power of two', () => {
+    const withArena = (arenaBytes: number) => limitProblems({ ...DEFAULT_OPERATOR_LIMITS, arenaBytes })
+    expect(withArena(LIMITS.arenaBytesMin)).toEqual([])
+    expect(withArena(LIMITS.arenaBytesMin / 2)[0]?.key).toBe('arena_bytes')
+    expect(withArena(LIMITS.arenaBytesMin + 4096)[0]?.problem).toMatch(/power of two/)
   })
 })
