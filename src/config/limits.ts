@@ -32,8 +32,6 @@ const limits = {
   arenaBytesMin: 64 * MIB,
   /** Largest arena an operator may ask for: with the inboxes, offsets stay an Int32. */
   arenaBytesMax: 1024 * MIB,
-  /** Largest export: offsets are exact numbers, and whole blocks. */
-  exportBytesMax: Number.MAX_SAFE_INTEGER - (Number.MAX_SAFE_INTEGER % 4096),
   /** Bytes of an export's name, on the wire and in the API. */
   exportNameBytesMax: 128,
   /** Bytes of an export's description; it is a string of the NBD protocol, which allows 4096. */
@@ -42,18 +40,12 @@ const limits = {
   optionBytesMax: 8 * KIB,
   /** A client that sends a longer option than this is disconnected. */
   optionSkipBytesMax: 64 * KIB,
-  /** Options that a client may send before it enters transmission. */
-  optionsPerHandshakeMax: 4096,
-  /** Metadata contexts that one client may negotiate. */
-  metaContextsMax: 8,
   /** Milliseconds from accept to transmission. */
   handshakeTimeoutMs: 10_000,
   /** Connections that wait in one listening socket. */
   listenBacklog: 511,
   /** Ranges that an early handover may list. Each is one admitted write, so no more than there are slots. */
   holdsMax: 8192,
-  /** Failed ranges that an export lists before neighbours are merged. */
-  indeterminateRangesMax: 1024,
   /** Milliseconds that SIGTERM waits for all exports to close; below systemd's default of 90 s. */
   closeTimeoutMs: 80_000,
   /** Longest duration that configuration or API take. */
