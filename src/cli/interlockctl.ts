@@ -23,7 +23,8 @@ async function main(): Promise<ExitCode> {
   const interrupted = interruption()
   const program = buildProgram(programVersion(), (shared) => {
     const json = shared.output === 'json'
-    const url = shared.control ?? defaultControlUrl()
+    // An empty variable is how many tools say "not set".
+    const url = shared.control === undefined || shared.control === '' ? defaultControlUrl() : shared.control
     return new ControlActions({ url, json, terminal, workingDirectory: process.cwd(), interrupted })
   })
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))

@@ -9,6 +9,7 @@ import type { ExportEvent } from '../exports/verbs.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
 import { EventStreamParser } from './event-stream-parser.ts'
 import { exchangeStream, failureOf } from './http-exchange.ts'
+import { ControlProblem, ControlUnreachable } from './problem.ts'
 
 export type StreamEvent =
   | ExportEvent
@@ -48,10 +49,10 @@ export async function* followEvents(
         lastId = sent.id
         yield eventOf(sent.type, sent.data)
       }
-      throw failureOf(endpoint, 'the connection ended', signal)
+      throw new Error('the connection ended')
     } catch (error) {
       if (isAborted(signal)) return
-      if (!connectedOnce || !reconnect) throw error
+      if (!connectedOnce || !reconnect) throw asFailure(endpoint, error, signal)
     }
     await sleep(delayMs, undefined, { ...(signal && { signal }) }).catch(() => undefined)
     delayMs = Math.min(delayMs * 2, DELAY_MS_MAX)
@@ -80,4 +81,10 @@ function eventOf(type: string, data: string): StreamEvent {
 /** A function, because the compiler believes that what was false before an await still is. */
 function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true
+}
+
+/** What the HTTP library says in the middle of a stream is, for our caller, a daemon that is gone. */
+function asFailure(endpoint: Endpoint, error: unknown, signal: AbortSignal | undefined): unknown {
+  const known = error instanceof ControlProblem || error instanceof ControlUnreachable
+  return known ? error : failureOf(endpoint, error, signal)
 }

@@ -12,6 +12,7 @@ import type { ExportVerbs } from '../exports/verbs.ts'
 import { assert } from '../foundation/assert.ts'
 import { formatEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
+import { Refusal } from '../foundation/refusal.ts'
 import { buildControlApp } from './control-app.ts'
 import { listenOnSocket } from './control-socket.ts'
 import type { RemoveSocket } from './control-socket.ts'
@@ -49,7 +50,7 @@ export class ControlServer {
     this.#app.catch(() => undefined)
   }
 
-  /** Resolves once it accepts, with the endpoint as bound (a port of 0 is replaced). Rejects where it cannot listen. */
+  /** Resolves once it accepts, with the endpoint as bound (a port of 0 is replaced). Rejects with a Refusal where it cannot. */
   async listen(endpoint: Endpoint): Promise<Endpoint> {
     assert(!this.#closed, 'a closed control server does not listen')
     const app = await this.#app
@@ -62,7 +63,9 @@ export class ControlServer {
       return bound
     } catch (error) {
       server.close()
-      throw error
+      if (error instanceof Refusal) throw error
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new Refusal('listen-failed', `the control API cannot listen on ${formatEndpoint(endpoint)}: ${reason}`)
     }
   }
 
@@ -104,7 +107,7 @@ async function bindTo(server: Server, endpoint: Endpoint): Promise<Listener> {
       resolve()
     })
   })
-  return { server, removeSocket: () => Promise.resolve() }
+  return { server, removeSocket: () => undefined }
 }
 
 function boundEndpoint(server: Server, endpoint: Endpoint): Endpoint {
@@ -114,7 +117,7 @@ function boundEndpoint(server: Server, endpoint: Endpoint): Endpoint {
 }
 
 async function closeListener({ server, removeSocket }: Listener): Promise<void> {
-  await removeSocket()
+  removeSocket()
   await new Promise<void>((resolve) => {
     const cut = setTimeout(() => {
       server.closeAllConnections()

@@ -16,6 +16,30 @@ const EXPORTS = '/v1/exports'
 const EXPORT = '/v1/exports/:name'
 const TAGS = ['exports']
 
+/** What can keep an image from being opened; `add` opens too. */
+const IMAGE_REFUSALS = [
+  'image-missing',
+  'image-kind',
+  'image-permission',
+  'image-size',
+  'image-links',
+  'image-no-direct',
+  'image-changed',
+  'image-io',
+  'shutting-down',
+  'idempotency-conflict',
+] as const satisfies readonly RefusalCode[]
+
+const OPEN_REFUSALS = [
+  'export-unknown',
+  'wrong-state',
+  'held-by-other',
+  'receipt-required',
+  'receipt-mismatch',
+  'image-in-use',
+  ...IMAGE_REFUSALS,
+] as const satisfies readonly RefusalCode[]
+
 export function exportRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
   readingRoutes(app, verbs)
   collectionRoutes(app, verbs, repeatable)
@@ -66,7 +90,7 @@ function collectionRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repea
         description: 'It opens by itself if its record allows that, else it waits in standby and says why.',
         headers: schemas.ChangingHeaders,
         body: schemas.ExportDefinitionBody,
-        response: responses({ 201: schemas.ExportStatus }, 'export-exists', 'image-exported', 'image-missing'),
+        response: responses({ 201: schemas.ExportStatus }, 'export-exists', 'image-exported', ...IMAGE_REFUSALS),
       },
     },
     async (request, reply) =>
@@ -83,7 +107,12 @@ function collectionRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repea
         summary: 'Remove an export that is not open',
         headers: schemas.ChangingHeaders,
         params: schemas.ExportParams,
-        response: responses({ 204: { type: 'null', description: 'Removed.' } }, 'export-unknown', 'wrong-state'),
+        response: responses(
+          { 204: { type: 'null', description: 'Removed.' } },
+          'export-unknown',
+          'wrong-state',
+          'idempotency-conflict',
+        ),
       },
     },
     async (request, reply) =>
@@ -111,6 +140,8 @@ function closeRoute(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable)
           { 200: schemas.Receipt, 202: schemas.ExportStatus },
           'export-unknown',
           'wrong-state',
+          'export-fenced',
+          'idempotency-conflict',
           'sync-failed',
           'still-draining',
         ),
@@ -125,13 +156,21 @@ function closeRoute(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable)
 }
 
 function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
-  const response = responses({ 200: schemas.ExportStatus }, 'export-unknown', 'wrong-state', 'held-by-other')
+  const response = responses({ 200: schemas.ExportStatus }, 'export-unknown', 'wrong-state', 'idempotency-conflict')
+  const openResponse = responses({ 200: schemas.ExportStatus }, ...OPEN_REFUSALS)
   const params = schemas.ExportParams
   const headers = schemas.ChangingHeaders
   app.post(
     `${EXPORT}/open`,
     {
-      schema: { tags: TAGS, summary: 'Open an export for writing', params, headers, body: schemas.OpenBody, response },
+      schema: {
+        tags: TAGS,
+        summary: 'Open an export for writing',
+        params,
+        headers,
+        body: schemas.OpenBody,
+        response: openResponse,
+      },
     },
     async (request, reply) =>
       repeatable.answer(request, reply, async () => {

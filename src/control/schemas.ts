@@ -6,6 +6,7 @@
 import { Type } from 'typebox'
 import type { Static } from 'typebox'
 import { EXPORT_NAME_PATTERN, LIMITS } from '../config/limits.ts'
+import { CLEARED_BY, CLOSE_REASONS, DURABILITIES } from '../interlock/receipt.ts'
 
 const count = Type.Integer({ minimum: 0 })
 const strict = { additionalProperties: false } as const
@@ -15,48 +16,49 @@ export const ExportParams = Type.Object({ name: ExportName })
 
 const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
 const timestamp = Type.String({ description: 'ISO 8601, UTC.' })
-const durability = Type.Enum(['sync', 'writeback'])
+const durability = Type.Enum([...DURABILITIES])
 const cache = Type.Enum(['direct', 'buffered'])
 const clientsMode = Type.Enum(['exclusive', 'shared'])
-const closeReason = Type.Enum(['handover', 'shutdown'])
+const closeReason = Type.Enum([...CLOSE_REASONS])
 const exportState = Type.Enum(['standby', 'opening', 'open', 'closing', 'closed', 'fenced'])
 const timeoutMs = nullable(Type.Integer({ minimum: 0, maximum: LIMITS.durationMsMax }))
 
-export const Range = Type.Object({ offset: count, length: count }, strict)
-const Holder = Type.Object({ host: Type.String(), boot: Type.String(), instance: Type.String() }, strict)
+export const Range = Type.Object({ offset: count, length: count })
+const Holder = Type.Object({ host: Type.String(), boot: Type.String(), instance: Type.String() })
 
+const FenceReport = Type.Object(
+  { command: Type.String(), plug: Type.String(), exitStatus: count, output: Type.String() },
+  { description: 'How the holder before was fenced, where the generation began by a takeover.' },
+)
+
+/** Not strict: a receipt may come from a later version, which has more to say. */
 export const Receipt = Type.Object(
   {
-    version: Type.Literal(1),
+    version: Type.Enum([1]),
     export: Type.String(),
-    image: Type.Object({ path: Type.String(), size: count, device: Type.String(), inode: count }, strict),
+    image: Type.Object({ path: Type.String(), size: count, device: Type.String(), inode: count }),
     generation: count,
     holder: Holder,
-    state: Type.Literal('closed'),
+    state: Type.Enum(['closed']),
     closedAt: timestamp,
     durability,
-    drained: Type.Object({ requests: count, writes: count, bytes: count }, strict),
+    drained: Type.Object({ requests: count, writes: count, bytes: count }),
     aborted: Type.Array(
-      Type.Object(
-        { client: count, cookie: Type.String(), command: Type.String(), offset: count, length: count },
-        strict,
-      ),
+      Type.Object({ client: count, cookie: Type.String(), command: Type.String(), offset: count, length: count }),
     ),
     indeterminate: Type.Array(Range),
     reason: closeReason,
     nonce: Type.String(),
-    clearedBy: Type.Enum(['drain', 'lock', 'reboot', 'fence']),
-    elapsedMs: Type.Object(
-      {
-        drain: Type.Number({ minimum: 0 }),
-        sync: Type.Number({ minimum: 0 }),
-        record: Type.Number({ minimum: 0 }),
-        total: Type.Number({ minimum: 0 }),
-      },
-      strict,
-    ),
+    clearedBy: Type.Enum([...CLEARED_BY]),
+    fence: Type.Optional(FenceReport),
+    elapsedMs: Type.Object({
+      drain: Type.Number({ minimum: 0 }),
+      sync: Type.Number({ minimum: 0 }),
+      record: Type.Number({ minimum: 0 }),
+      total: Type.Number({ minimum: 0 }),
+    }),
   },
-  { ...strict, description: 'Proof, in numbers, of what a close drained and how it was made durable.' },
+  { description: 'Proof, in numbers, of what a close drained and how it was made durable.' },
 )
 
 export const ExportDefinitionBody = Type.Object(
@@ -126,59 +128,68 @@ const ClientStatus = Type.Object({
   outstanding: PhaseCounts,
 })
 
-export const ExportStatus = Type.Object({
-  name: Type.String(),
-  path: Type.String(),
-  description: Type.String(),
-  size: count,
-  blockSize: count,
-  state: exportState,
-  xenbusState: Type.Enum([2, 3, 4, 5, 6]),
-  stateReason: nullable(Type.String()),
-  generation: count,
-  readOnly: Type.Boolean(),
-  durability,
-  cache,
-  clientsMode,
-  unsafe: Type.Array(Type.String()),
-  engine: Type.Object({ kind: Type.Enum(['io_uring', 'file']), reason: Type.String() }),
-  worker: count,
-  holder: nullable(Holder),
-  clients: Type.Array(ClientStatus),
-  outstanding: PhaseCounts,
-  orphans: count,
-  holds: Type.Array(Type.Object({ offset: count, length: count, generation: count, waiting: count })),
-  indeterminate: Type.Array(Range),
-  totals: Type.Object({
-    reads: count,
-    writes: count,
-    flushes: count,
-    trims: count,
-    bytesRead: count,
-    bytesWritten: count,
-    errors: count,
-  }),
-  nonce: nullable(Type.String()),
-  lastReceipt: nullable(Receipt),
-})
-
-export const ExportList = Type.Object({ exports: Type.Array(ExportStatus) })
-
-export const RequestList = Type.Object({
-  requests: Type.Array(
-    Type.Object({
-      clientId: count,
-      cookie: Type.String(),
-      command: Type.String(),
-      offset: count,
-      length: count,
-      phase: Type.Enum(['parsed', 'admitted', 'held', 'submitted', 'cleared']),
-      ageMs: Type.Number({ minimum: 0 }),
-      orphan: Type.Boolean(),
+export const ExportStatus = Type.Object(
+  {
+    name: Type.String(),
+    path: Type.String(),
+    description: Type.String(),
+    size: count,
+    blockSize: count,
+    state: exportState,
+    xenbusState: Type.Enum([2, 3, 4, 5, 6]),
+    stateReason: nullable(Type.String()),
+    generation: count,
+    readOnly: Type.Boolean(),
+    durability,
+    cache,
+    clientsMode,
+    unsafe: Type.Array(Type.String()),
+    engine: Type.Object({ kind: Type.Enum(['io_uring', 'file']), reason: Type.String() }),
+    worker: count,
+    holder: nullable(Holder),
+    clients: Type.Array(ClientStatus),
+    outstanding: PhaseCounts,
+    orphans: count,
+    holds: Type.Array(Type.Object({ offset: count, length: count, generation: count, waiting: count })),
+    indeterminate: Type.Array(Range),
+    totals: Type.Object({
+      reads: count,
+      writes: count,
+      flushes: count,
+      trims: count,
+      bytesRead: count,
+      bytesWritten: count,
+      errors: count,
     }),
-  ),
-  truncated: Type.Boolean(),
-})
+    nonce: nullable(Type.String()),
+    lastReceipt: nullable(Receipt),
+  },
+  { description: 'An export as it is now.' },
+)
+
+export const ExportList = Type.Object(
+  { exports: Type.Array(ExportStatus) },
+  { description: 'In the order in which they were added.' },
+)
+
+export const RequestList = Type.Object(
+  {
+    requests: Type.Array(
+      Type.Object({
+        clientId: count,
+        cookie: Type.String(),
+        command: Type.String(),
+        offset: count,
+        length: count,
+        phase: Type.Enum(['parsed', 'admitted', 'held', 'submitted', 'cleared']),
+        ageMs: Type.Number({ minimum: 0 }),
+        orphan: Type.Boolean(),
+      }),
+    ),
+    truncated: Type.Boolean(),
+  },
+  { description: 'The requests, and whether there are more.' },
+)
 
 export const RequestsQuery = Type.Object(
   { limit: Type.Optional(Type.Integer({ minimum: 1, maximum: LIMITS.requestsListedMax })) },
@@ -195,8 +206,8 @@ const textOf = (mediaType: string, description: string) => ({
 })
 export const EventStream = textOf('text/event-stream', 'An endless stream.')
 export const Text = textOf('text/plain', 'One line per value.')
-export const Alive = Type.Object({ alive: Type.Literal(true) })
-export const Ready = Type.Object({ ready: Type.Literal(true) })
+export const Alive = Type.Object({ alive: Type.Boolean() }, { description: 'It answers.' })
+export const Ready = Type.Object({ ready: Type.Boolean() }, { description: 'It serves.' })
 
 export const ChangingHeaders = Type.Object({
   'idempotency-key': Type.Optional(

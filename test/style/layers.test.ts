@@ -62,7 +62,8 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   },
   intake: { own: ['foundation', 'nbd', 'posix', 'config/limits'], node: 'any' },
   control: {
-    own: ['foundation', 'exports/verbs', 'interlock', 'config/limits'],
+    // Its sockets are claimed as those of NBD are.
+    own: ['foundation', 'exports/verbs', 'interlock', 'config/limits', 'intake/socket-path'],
     packages: ['@fastify/swagger', '@fastify/type-provider-typebox', 'fastify', 'prom-client', 'typebox'],
     node: 'any',
   },

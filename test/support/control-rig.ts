@@ -89,7 +89,7 @@ export function rawExchange(
       response.on('error', reject)
       response.on('end', () => {
         const json: unknown =
-          /json/.test(response.headers['content-type'] ?? '') && text !== '' ? JSON.parse(text) : undefined
+          (response.headers['content-type'] ?? '').includes('json') && text !== '' ? JSON.parse(text) : undefined
         resolve({ status: response.statusCode ?? 0, headers: response.headers, text, json })
       })
     })
