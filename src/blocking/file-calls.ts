@@ -8,6 +8,8 @@ import { closeDescriptor } from '../posix/descriptor.ts'
 import { ERRNO } from '../posix/errno.ts'
 import { fsync, OPEN, openFile, pread, pwrite } from '../posix/file.ts'
 
+const FIRST_READ_BYTES = 16_384
+
 /** 0 or -errno. On failure nothing is left behind; -EEXIST where the name is taken. */
 export function createFile(path: string, bytes: Uint8Array, mode: number): number {
   const descriptor = openFile(path, OPEN.readWrite | OPEN.create | OPEN.exclusive | OPEN.noFollow, mode)
@@ -25,10 +27,11 @@ export function createFile(path: string, bytes: Uint8Array, mode: number): numbe
 export function readFile(path: string, lengthBytesMax: number): Uint8Array | number {
   const descriptor = openFile(path, OPEN.readOnly | OPEN.nonBlocking)
   if (descriptor < 0) return descriptor
-  const bytes = new Uint8Array(lengthBytesMax + 1)
+  let bytes = new Uint8Array(Math.min(lengthBytesMax + 1, FIRST_READ_BYTES))
   let lengthBytes = 0
   let result = 1
-  while (result > 0 && lengthBytes < bytes.length) {
+  while (result > 0 && lengthBytes <= lengthBytesMax) {
+    if (lengthBytes === bytes.length) bytes = grown(bytes, lengthBytesMax + 1)
     result = pread(descriptor, bytes.subarray(lengthBytes), bytes.length - lengthBytes, lengthBytes)
     if (result > 0) lengthBytes += result
   }
@@ -66,6 +69,12 @@ export function syncDirectory(path: string): number {
   const result = fsync(descriptor)
   closeDescriptor(descriptor)
   return result
+}
+
+function grown(bytes: Uint8Array<ArrayBuffer>, lengthBytesMax: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(Math.min(bytes.length * 4, lengthBytesMax))
+  larger.set(bytes)
+  return larger
 }
 
 function writeAll(descriptor: number, bytes: Uint8Array): number {

@@ -92,8 +92,8 @@ export function imageKey(facts: ImageFacts): string {
 
 /** What the ownership record says about the image. */
 export function imageIdentity(facts: ImageFacts): ImageIdentity {
-  const { realPath, kind, device, inode, wwid } = facts
-  return { realPath, kind, device, inode, wwid }
+  const { realPath, kind, device, inode, wwid, links } = facts
+  return { realPath, kind, device, inode, wwid, links }
 }
 
 function judge(path: string, mode: ImageMode, facts: ImageFacts, options: ImageOptions): Refusal | null {

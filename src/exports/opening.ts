@@ -142,6 +142,7 @@ function draft(
     receipt: null,
     draining: [],
     intent: null,
+    cleared: null,
   }
 }
 

@@ -4,11 +4,11 @@
  * back as a sentence that names the member. Nothing is repaired and nothing is guessed.
  */
 
+import { Malformed, Members } from '../foundation/members.ts'
 import { CLEARED_BY, CLOSE_REASONS, DURABILITIES, RECEIPT_VERSION } from './receipt.ts'
-import type { AbortedRequest, Receipt } from './receipt.ts'
+import type { AbortedRequest, FenceReport, Receipt } from './receipt.ts'
 import type { Range } from './range.ts'
 
-const TEXT_LENGTH_MAX = 4096
 const COOKIE = /^[0-9a-f]{16}$/
 
 /** The receipt, or why it is none. */
@@ -21,10 +21,8 @@ export function parseReceipt(value: unknown): Receipt | string {
   }
 }
 
-/** Never leaves this file. */
-class Malformed extends Error {}
-
-function readReceipt(members: Members): Receipt {
+/** The same as part of something larger; throws `Malformed`. */
+export function readReceipt(members: Members): Receipt {
   // First of all: a later version may have members that are unknown here.
   const version = members.oneOf('version', [RECEIPT_VERSION])
   const image = members.object('image')
@@ -51,6 +49,7 @@ function readReceipt(members: Members): Receipt {
     reason: members.oneOf('reason', CLOSE_REASONS),
     nonce: members.text('nonce'),
     clearedBy: members.oneOf('clearedBy', CLEARED_BY),
+    ...(members.has('fence') && { fence: readFence(members.object('fence')) }),
     elapsedMs: {
       drain: elapsed.duration('drain'),
       sync: elapsed.duration('sync'),
@@ -63,6 +62,17 @@ function readReceipt(members: Members): Receipt {
     throw new Malformed('receipt.drained counts more writes than requests')
   }
   return receipt
+}
+
+export function readFence(members: Members): FenceReport {
+  const fence: FenceReport = {
+    command: members.text('command'),
+    plug: members.text('plug'),
+    exitStatus: members.count('exitStatus'),
+    output: members.anyText('output'),
+  }
+  members.end()
+  return fence
 }
 
 function readAborted(members: Members): AbortedRequest {
@@ -80,86 +90,4 @@ function readRange(members: Members): Range {
     throw new Malformed(`${members.path} ends beyond what a size can be`)
   }
   return range
-}
-
-/** The members of one object, each read once; `end` complains of those that were not. */
-class Members {
-  readonly path: string
-  readonly #value: Readonly<Record<string, unknown>>
-  readonly #unread: Set<string>
-
-  constructor(path: string, value: unknown) {
-    if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new Malformed(`${path} is no object`)
-    this.path = path
-    this.#value = { ...value }
-    this.#unread = new Set(Object.keys(value))
-  }
-
-  end(): void {
-    for (const name of this.#unread) throw new Malformed(`${this.path} has an unknown member '${name}'`)
-  }
-
-  text(name: string): string {
-    const value = this.#take(name)
-    if (typeof value === 'string' && value !== '' && value.length <= TEXT_LENGTH_MAX) return value
-    throw this.#malformed(name, `a text of 1 to ${TEXT_LENGTH_MAX} characters`)
-  }
-
-  matching(name: string, pattern: RegExp, what: string): string {
-    const value = this.#take(name)
-    if (typeof value === 'string' && pattern.test(value)) return value
-    throw this.#malformed(name, what)
-  }
-
-  /** Exactly as `Date.toISOString` writes it, so that a receipt read and written again is the same. */
-  time(name: string): string {
-    const value = this.#take(name)
-    const ms = typeof value === 'string' ? Date.parse(value) : NaN
-    if (typeof value === 'string' && !Number.isNaN(ms) && new Date(ms).toISOString() === value) return value
-    throw this.#malformed(name, 'a time in ISO 8601, UTC, with milliseconds')
-  }
-
-  count(name: string, minimum = 0): number {
-    const value = this.#take(name)
-    if (typeof value === 'number' && Number.isSafeInteger(value) && value >= minimum) return value
-    throw this.#malformed(name, `a whole number, ${minimum} or more`)
-  }
-
-  duration(name: string): number {
-    const value = this.#take(name)
-    if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value
-    throw this.#malformed(name, 'a number of milliseconds')
-  }
-
-  oneOf<Choice extends string | number>(name: string, choices: readonly Choice[]): Choice {
-    const value = this.#take(name)
-    const choice = choices.find((candidate) => candidate === value)
-    if (choice !== undefined) return choice
-    throw this.#malformed(name, choices.map((candidate) => JSON.stringify(candidate)).join(' or '))
-  }
-
-  object(name: string): Members {
-    return new Members(`${this.path}.${name}`, this.#take(name))
-  }
-
-  list<Item>(name: string, read: (members: Members) => Item): Item[] {
-    const value: unknown = this.#take(name)
-    if (!Array.isArray(value)) throw this.#malformed(name, 'a list')
-    return value.map((item: unknown, index) => {
-      const members = new Members(`${this.path}.${name}[${index}]`, item)
-      const result = read(members)
-      members.end()
-      return result
-    })
-  }
-
-  #take(name: string): unknown {
-    if (!Object.hasOwn(this.#value, name)) throw new Malformed(`${this.path}.${name} is missing`)
-    this.#unread.delete(name)
-    return this.#value[name]
-  }
-
-  #malformed(name: string, expected: string): Malformed {
-    return new Malformed(`${this.path}.${name} must be ${expected}`)
-  }
 }

@@ -26,6 +26,16 @@ export interface AbortedRequest {
   readonly length: number
 }
 
+/** A fence command that ran, and what it said. */
+export interface FenceReport {
+  readonly command: string
+  /** What it was told to switch off. */
+  readonly plug: string
+  readonly exitStatus: number
+  /** The end of its output. */
+  readonly output: string
+}
+
 export interface Receipt {
   readonly version: typeof RECEIPT_VERSION
   readonly export: string
@@ -43,6 +53,8 @@ export interface Receipt {
   /** The nonce that the destination's standby gave out, or one of our own. */
   readonly nonce: string
   readonly clearedBy: ClearedBy
+  /** How the holder before was fenced, where this generation began by a takeover. */
+  readonly fence?: FenceReport
   /**
    * `record` is from the end of the sync until the record was ready to be written: letting go of the file and proving
    * the lock free. The writing itself cannot be in it, since the receipt is part of what is written.
@@ -76,6 +88,7 @@ export function buildReceipt(facts: ReceiptFacts): Receipt {
     reason: facts.reason,
     nonce: facts.nonce,
     clearedBy: facts.clearedBy,
+    ...(facts.fence && { fence: facts.fence }),
     elapsedMs: facts.elapsedMs,
   }
 }

@@ -7,11 +7,12 @@
  */
 
 import type { Range } from '../interlock/range.ts'
-import type { CloseReason, Holder, Receipt } from '../interlock/receipt.ts'
+import type { ClearedBy, CloseReason, FenceReport, Holder, Receipt } from '../interlock/receipt.ts'
 
 export const RECORD_VERSION = 1
 
-export type RecordState = 'opening' | 'open' | 'closing' | 'closed' | 'fenced'
+export const RECORD_STATES = ['opening', 'open', 'closing', 'closed', 'fenced'] as const
+export type RecordState = (typeof RECORD_STATES)[number]
 
 /** What makes the image recognisable, from any host. */
 export interface ImageIdentity {
@@ -23,6 +24,8 @@ export interface ImageIdentity {
   readonly inode: number
   /** WWN, device-mapper uuid or their like; null where there is none. */
   readonly wwid: string | null
+  /** Hard links that it had, and that were accepted. */
+  readonly links: number
 }
 
 /** The daemon run that holds a generation. */
@@ -50,6 +53,14 @@ export interface TakeoverIntent {
   readonly since: string
 }
 
+/** How the generation before was found to be over, where that was not by its own close. */
+export interface Clearing {
+  readonly generation: number
+  readonly by: ClearedBy
+  /** Only where it was fenced. */
+  readonly fence: FenceReport | null
+}
+
 export interface OwnershipRecord {
   readonly version: typeof RECORD_VERSION
   /** Grows by one with each swap; the first record has 1. */
@@ -60,12 +71,13 @@ export interface OwnershipRecord {
   readonly state: RecordState
   /** Of the newest generation, also when it is closed. */
   readonly holder: RecordHolder
-  /** Only in `closed`. */
+  /** Only in `closing` and `closed`. */
   readonly closeReason: CloseReason | null
-  /** Only in `closed`. */
+  /** Only in `closed`; null there where an operator has said that nobody holds it. */
   readonly receipt: Receipt | null
   readonly draining: readonly DrainingEntry[]
   readonly intent: TakeoverIntent | null
+  readonly cleared: Clearing | null
 }
 
 /** What a swap writes: the home adds version and sequence. */
@@ -79,8 +91,11 @@ export type Newest =
 
 export type SwapOutcome =
   | { readonly won: true; readonly record: OwnershipRecord }
-  /** Somebody else was first, or the home has moved on. Nothing was written. */
-  | { readonly won: false; readonly newest: Newest }
+  /**
+   * Somebody else was first, or the home has moved on. `superseded` is our own record where it was written, and somebody
+   * else has already written the next one on top of it; else nothing was written.
+   */
+  | { readonly won: false; readonly newest: Newest; readonly superseded: OwnershipRecord | null }
 
 export type HomeKind = 'directory' | 'etcd' | 'none'
 
@@ -90,6 +105,8 @@ export interface RecordHome {
   readonly shared: boolean
   /** Where the record is, for messages: a path, a key. */
   describe(): string
+  /** Where the image was found; said before anything else is asked of a home that may live beside it. */
+  locate(realPath: string): void
   /** As of now, not from a cache. */
   readNewest(): Promise<Newest>
   /** `expected` is the sequence of the newest record that the caller knows; 0 when there was none. Durable when it answers. */
@@ -98,7 +115,7 @@ export interface RecordHome {
    * Best effort: calls the listener some time after somebody else changed the record. Returns the function that ends it.
    * A home that cannot watch lacks this; nothing that is safe may depend on it.
    */
-  watch?(listener: (newest: Newest) => void): () => void
+  watch?(listener: (newest: Newest) => void, intervalMs: number): () => void
   close(): Promise<void>
 }
 

@@ -22,13 +22,17 @@ export class UnsharedHome implements RecordHome {
     return 'no record (ownership kind "none")'
   }
 
+  locate(): void {
+    // The record is here, wherever the image is.
+  }
+
   readNewest(): Promise<Newest> {
     return Promise.resolve(this.#newest())
   }
 
   compareAndSwap(expected: number, draft: RecordDraft): Promise<SwapOutcome> {
     const newest = this.#newest()
-    if (sequenceOf(newest) !== expected) return Promise.resolve({ won: false, newest })
+    if (sequenceOf(newest) !== expected) return Promise.resolve({ won: false, newest, superseded: null })
     this.#record = { ...draft, version: RECORD_VERSION, sequence: expected + 1 }
     if (draft.state === 'opening' || draft.state === 'open') this.#nonce = null
     return Promise.resolve({ won: true, record: this.#record })

@@ -5,7 +5,7 @@ import type { ImageIdentity, RecordDraft, RecordHolder } from '../../src/ownersh
 import { UnsharedHome } from '../../src/ownership/none.ts'
 
 const HOLDER: RecordHolder = { host: 'h', boot: 'b', instance: 'i', openToken: 't', name: 'n' }
-const FILE: ImageIdentity = { realPath: '/srv/vda.raw', kind: 'file', device: '8:1', inode: 12, wwid: null }
+const FILE: ImageIdentity = { realPath: '/srv/vda.raw', kind: 'file', device: '8:1', inode: 12, wwid: null, links: 1 }
 const OPENING: RecordDraft = {
   imageId: 'vda',
   image: FILE,
@@ -16,6 +16,7 @@ const OPENING: RecordDraft = {
   receipt: null,
   draining: [],
   intent: null,
+  cleared: null,
 }
 const HANDED_OVER: RecordDraft = { ...OPENING, state: 'closed', closeReason: 'handover' }
 
@@ -46,8 +47,8 @@ test('a swap wins only against the sequence that it has seen', async () => {
   const first = await home.compareAndSwap(sequenceOf(absent), OPENING)
   expect(first).toEqual({ won: true, record: { ...OPENING, version: 1, sequence: 1 } })
   const newest = await home.readNewest()
-  expect(await home.compareAndSwap(0, { ...OPENING, generation: 9 })).toEqual({ won: false, newest })
-  expect(await home.compareAndSwap(2, { ...OPENING, generation: 9 })).toEqual({ won: false, newest })
+  expect(await home.compareAndSwap(0, { ...OPENING, generation: 9 })).toEqual({ won: false, newest, superseded: null })
+  expect(await home.compareAndSwap(2, { ...OPENING, generation: 9 })).toEqual({ won: false, newest, superseded: null })
   expect(await home.compareAndSwap(1, { ...OPENING, state: 'open' })).toMatchObject({
     won: true,
     record: { sequence: 2 },
@@ -89,7 +90,14 @@ test('an image is recognised by inode, by what the hardware says, or else by pat
   const moved = { ...FILE, realPath: '/mnt/vda.raw', device: '0:45' }
   expect(sameImage(FILE, moved)).toBe(true)
   expect(sameImage(FILE, { ...FILE, inode: 13 })).toBe(false)
-  const disk: ImageIdentity = { realPath: '/dev/sdb', kind: 'block', device: '8:16', inode: 99, wwid: 'naa.5000c5' }
+  const disk: ImageIdentity = {
+    realPath: '/dev/sdb',
+    kind: 'block',
+    device: '8:16',
+    inode: 99,
+    wwid: 'naa.5000c5',
+    links: 1,
+  }
   expect(sameImage(disk, { ...disk, realPath: '/dev/sdc', device: '8:32', inode: 7 })).toBe(true)
   expect(sameImage(disk, { ...disk, wwid: 'naa.other' })).toBe(false)
   expect(sameImage(disk, { ...disk, wwid: null })).toBe(false)

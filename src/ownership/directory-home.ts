@@ -1,0 +1,271 @@
+/**
+ * The record as an append-only log of numbered files in a directory that every host sees: `IMAGE.interlock/` beside the
+ * image's real path, or one folder per image id in a directory of its own. The highest number is the newest record.
+ *
+ *     written and fsynced under a unique name ─▶ link(2) to the next number ─▶ directory fsynced ─▶ directory listed
+ *
+ * 1. link(2) never replaces, also on NFS: of two that link the same number one wins. After EEXIST the nonce in the file
+ *    says whose it is, because a lost reply is no lost race.
+ * 2. A number above one's own means lost, however late one wakes up: numbers may have been pruned in between.
+ * 3. An unreadable newest record is neither skipped nor repaired here. The newest `RECORDS_KEPT` are never removed.
+ *
+ * One call at a time, so that a dead file server costs one thread. There is no watching by the kernel: it would not see
+ * what other hosts do, and setting it up can hang the thread that asks. The directory is listed again and again instead.
+ */
+
+import { randomBytes } from 'node:crypto'
+import { dirname, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { BlockingCall, BlockingResultOf, BlockingRunner } from '../blocking/calls.ts'
+import { assert, present } from '../foundation/assert.ts'
+import { faultPoint } from '../foundation/fault-point.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import { ERRNO, errnoName } from '../posix/errno.ts'
+import { RECORD_VERSION, sequenceOf } from './home.ts'
+import type { Newest, OwnershipRecord, RecordDraft, RecordHome, SwapOutcome } from './home.ts'
+import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from './record-format.ts'
+
+/** As many of the newest records stay, for operators and for whoever links late. */
+export const RECORDS_KEPT = 64
+const FOLDER_SUFFIX = '.interlock'
+const NUMBER_DIGITS = 16
+const RECORD_NAME = /^(\d{16})\.json$/
+const TEMPORARY_NAME = /^\.(\d{16})\.[0-9a-f]{32}$/
+const FILE_MODE = 0o600
+const FOLDER_MODE = 0o700
+/** Files that one swap removes at most. */
+const PRUNED_MAX = 16
+const VANISHED_MAX = 16
+
+/** Beside the image, or in a directory that must exist. */
+export type DirectoryPlace =
+  { readonly kind: 'beside' } | { readonly kind: 'under'; readonly directory: string; readonly imageId: string }
+
+export class DirectoryHome implements RecordHome {
+  readonly kind = 'directory'
+  readonly shared = true
+  readonly #runner: BlockingRunner
+  #folder: string | null
+  readonly #watches = new Set<AbortController>()
+  #turn: Promise<unknown> = Promise.resolve()
+
+  constructor(runner: BlockingRunner, place: DirectoryPlace) {
+    this.#runner = runner
+    this.#folder = place.kind === 'under' ? join(place.directory, place.imageId) : null
+    this.#beside = place.kind === 'beside'
+  }
+
+  readonly #beside: boolean
+
+  /** The home in that very folder. For tools that look at a log without an image. */
+  static at(runner: BlockingRunner, folder: string): DirectoryHome {
+    const home = new DirectoryHome(runner, { kind: 'beside' })
+    home.#folder = folder
+    return home
+  }
+
+  locate(realPath: string): void {
+    if (this.#beside) this.#folder = `${realPath}${FOLDER_SUFFIX}`
+  }
+
+  describe(): string {
+    return this.#folder ?? `beside the image, which was not found yet`
+  }
+
+  readNewest(): Promise<Newest> {
+    return this.#exclusively(() => this.#readNewest())
+  }
+
+  compareAndSwap(expected: number, draft: RecordDraft): Promise<SwapOutcome> {
+    return this.#exclusively(() => this.#swap(expected, draft))
+  }
+
+  /** All records that are left, oldest first. */
+  readAll(): Promise<readonly Newest[]> {
+    return this.#exclusively(async () => {
+      const records: Newest[] = []
+      for (const number of numbersIn((await this.#list()) ?? [])) {
+        const one = await this.#read(number)
+        if (one !== null) records.push(one)
+      }
+      return records
+    })
+  }
+
+  watch(listener: (newest: Newest) => void, intervalMs: number): () => void {
+    const ended = new AbortController()
+    this.#watches.add(ended)
+    void this.#poll(listener, intervalMs, ended.signal)
+    return () => {
+      ended.abort()
+      this.#watches.delete(ended)
+    }
+  }
+
+  async close(): Promise<void> {
+    for (const watch of this.#watches) watch.abort()
+    this.#watches.clear()
+    await this.#turn
+  }
+
+  /** What cannot be read now is asked for again: whoever watches has no use for the failure. */
+  async #poll(listener: (newest: Newest) => void, intervalMs: number, ended: AbortSignal): Promise<void> {
+    let seen = -1
+    const isOver = (): boolean => ended.aborted
+    while (!isOver()) {
+      const newest = await this.#exclusively(() => this.#readNewerThan(seen)).catch(() => null)
+      if (newest !== null && !isOver()) {
+        seen = sequenceOf(newest)
+        listener(newest)
+      }
+      await sleep(intervalMs, null, { ref: false, signal: ended }).catch(() => null)
+    }
+  }
+
+  async #readNewerThan(sequence: number): Promise<Newest | null> {
+    const highest = numbersIn((await this.#list()) ?? []).at(-1) ?? 0
+    return highest > sequence ? this.#readNewest() : null
+  }
+
+  async #readNewest(): Promise<Newest> {
+    // The newest can vanish between list and read only when 64 newer ones were written meanwhile.
+    for (let attempt = 0; attempt < VANISHED_MAX; attempt++) {
+      const names = await this.#list()
+      const highest = numbersIn(names ?? []).at(-1)
+      if (highest === undefined) return { kind: 'absent' }
+      const newest = await this.#read(highest)
+      if (newest !== null) return newest
+    }
+    throw new Refusal('record-io', `the records in ${this.describe()} change faster than they can be read`)
+  }
+
+  /** Null where it is gone. */
+  async #read(number: number): Promise<Newest | null> {
+    const path = this.#pathOf(number)
+    const bytes = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: RECORD_BYTES_MAX })
+    if (bytes === -ERRNO.ENOENT) return null
+    if (bytes === -ERRNO.EFBIG || bytes === -ERRNO.EISDIR) {
+      return { kind: 'unreadable', sequence: number, detail: `${path} is no record: ${errnoName(bytes)}` }
+    }
+    if (typeof bytes === 'number') throw failure('read', path, bytes)
+    const decoded = decodeRecord(bytes, number)
+    if (typeof decoded !== 'string') return { kind: 'record', record: decoded.record }
+    return { kind: 'unreadable', sequence: number, detail: `${path}: ${decoded}` }
+  }
+
+  async #swap(expected: number, draft: RecordDraft): Promise<SwapOutcome> {
+    assert(Number.isSafeInteger(expected) && expected >= 0, `${expected} is not the number of a record`)
+    if (expected === 0) await this.#makeFolder()
+    const nonce = randomBytes(16).toString('hex')
+    const sequence = expected + 1
+    const record: OwnershipRecord = { ...draft, version: RECORD_VERSION, sequence }
+    const temporary = join(this.#place(), `.${numberText(sequence)}.${nonce}`)
+    await this.#demand('create', temporary, {
+      kind: 'createFile',
+      path: temporary,
+      bytes: encodeRecord(record, nonce),
+      mode: FILE_MODE,
+    })
+    await faultPoint('record: written')
+    const linked = await this.#link(temporary, sequence, nonce)
+    await faultPoint('record: linked')
+    if (linked) await this.#demand('make durable', this.#place(), { kind: 'syncDirectory', path: this.#place() })
+    await faultPoint('record: durable')
+    await this.#runner.run({ kind: 'removeFile', path: temporary })
+    const names = (await this.#list()) ?? []
+    const highest = numbersIn(names).at(-1) ?? 0
+    await this.#prune(names, highest)
+    if (linked && highest === sequence) return { won: true, record }
+    // Had it been pruned before we came, what we linked stands outside of the log: nobody has built on it.
+    const inTheLog = linked && highest > sequence && highest - sequence < RECORDS_KEPT
+    return { won: false, newest: await this.#readNewest(), superseded: inTheLog ? record : null }
+  }
+
+  /** True: the number is ours. */
+  async #link(temporary: string, sequence: number, nonce: string): Promise<boolean> {
+    const path = this.#pathOf(sequence)
+    const result = await this.#runner.run({ kind: 'link', existingPath: temporary, createdPath: path })
+    if (result === 0) return true
+    const bytes = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: RECORD_BYTES_MAX })
+    if (typeof bytes !== 'number') {
+      const decoded = decodeRecord(bytes, sequence)
+      return typeof decoded !== 'string' && decoded.nonce === nonce
+    }
+    // Whoever finds his number taken and gone again slept through all of its life.
+    if (bytes === -ERRNO.ENOENT && result === -ERRNO.EEXIST) return false
+    const newest = bytes === -ERRNO.ENOENT ? numbersIn((await this.#list()) ?? []).at(-1) : undefined
+    if (newest !== undefined && newest > sequence) return false
+    await this.#runner.run({ kind: 'removeFile', path: temporary })
+    throw failure('link', path, result)
+  }
+
+  /** Best effort: what cannot be removed now is removed by a later swap. */
+  async #prune(names: readonly string[], highest: number): Promise<void> {
+    const outdated = names.filter((name) => {
+      const number = Number((RECORD_NAME.exec(name) ?? TEMPORARY_NAME.exec(name))?.[1] ?? highest)
+      return number <= highest - RECORDS_KEPT
+    })
+    for (const name of outdated.sort().slice(0, PRUNED_MAX)) {
+      await this.#runner.run({ kind: 'removeFile', path: join(this.#place(), name) })
+    }
+  }
+
+  /** Null where the folder is not there, which is so before the first record. */
+  async #list(): Promise<readonly string[] | null> {
+    const folder = this.#place()
+    const names = await this.#runner.run({ kind: 'listDirectory', path: folder })
+    if (typeof names !== 'number') return names
+    if (names !== -ERRNO.ENOENT) throw failure('list', folder, names)
+    // A folder that is missing is no record; a directory that is missing is a file system that was not mounted.
+    const parent = await this.#runner.run({ kind: 'listDirectory', path: dirname(folder) })
+    if (typeof parent === 'number') throw failure('list', dirname(folder), parent)
+    return null
+  }
+
+  async #makeFolder(): Promise<void> {
+    const folder = this.#place()
+    const made = await this.#runner.run({ kind: 'makeDirectory', path: folder, mode: FOLDER_MODE })
+    if (made < 0 && made !== -ERRNO.EEXIST) throw failure('create', folder, made)
+    const parent = dirname(folder)
+    await this.#demand('make durable', parent, { kind: 'syncDirectory', path: parent })
+  }
+
+  async #demand(
+    verb: string,
+    path: string,
+    call: Extract<BlockingCall, { kind: 'createFile' | 'syncDirectory' }>,
+  ): Promise<void> {
+    const result: BlockingResultOf<'createFile' | 'syncDirectory'> = await this.#runner.run(call)
+    if (result < 0) throw failure(verb, path, result)
+  }
+
+  #place(): string {
+    return present(this.#folder, 'the place of an image whose record is asked for')
+  }
+
+  #pathOf(sequence: number): string {
+    return join(this.#place(), `${numberText(sequence)}.json`)
+  }
+
+  #exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.#turn.then(work)
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+}
+
+function numberText(sequence: number): string {
+  return String(sequence).padStart(NUMBER_DIGITS, '0')
+}
+
+/** Ascending. What has no number is nobody's record. */
+function numbersIn(names: readonly string[]): readonly number[] {
+  return names
+    .map((name) => Number(RECORD_NAME.exec(name)?.[1] ?? 0))
+    .filter((number) => number > 0)
+    .sort((a, b) => a - b)
+}
+
+function failure(verb: string, path: string, result: number): Refusal {
+  return new Refusal('record-io', `cannot ${verb} ${path}, where the ownership record is: ${errnoName(result)}`)
+}
