@@ -115,6 +115,7 @@ export class Answers {
       }
     }
     connection.sending = true
+    connection.sentMs = this.#state.nowMs
     engine.send(connection.stream, makeToken(TokenKind.send, connection.index, connection.clientId), parts)
   }
 

@@ -86,7 +86,9 @@ export class Connection {
   repliesMade = 0
 
   heldBytes = 0
-  progressMs: number
+  /** When bytes last came in, or began to be missed; and when the kernel last took some, or was given some. */
+  receivedMs: number
+  sentMs: number
   active = false
   inSendList = false
   waitingForMemory = false
@@ -102,7 +104,8 @@ export class Connection {
     this.peer = adoption.peer
     this.peerIdentity = adoption.peerIdentity
     this.adoptedMs = adoption.adoptedMs
-    this.progressMs = adoption.adoptedMs
+    this.receivedMs = adoption.adoptedMs
+    this.sentMs = adoption.adoptedMs
     this.inboxAt = adoption.inboxAt
     this.head = adoption.inboxAt
     this.tail = adoption.inboxAt
@@ -112,6 +115,15 @@ export class Connection {
 
   get unparsedBytes(): number {
     return this.tail - this.head
+  }
+
+  /**
+   * Since when its peer has been keeping us waiting: it does not take its answers, or does not send the payload that it
+   * announced. Infinity when it is not the peer that we wait for.
+   */
+  get stalledSinceMs(): number {
+    const owes = this.state === 'open' && (this.stage === Stage.payload || this.skipLeft > 0)
+    return Math.min(this.sending ? this.sentMs : Infinity, owes ? this.receivedMs : Infinity)
   }
 
   /** Parked at the gate: a request is kept, unanswered, and nothing behind it is read. */

@@ -9,7 +9,7 @@ import { assert, present } from '../foundation/assert.ts'
 import type { AdoptConnection } from '../plane-link/orders.ts'
 import type { Answers } from './answers.ts'
 import type { GoneReason } from './connection.ts'
-import { Connection } from './connection.ts'
+import { Connection, Stage } from './connection.ts'
 import type { PlaneState } from './plane-state.ts'
 import type { ConnectionEnds, RequestReader } from './request-reader.ts'
 import type { ServedExport } from './served-export.ts'
@@ -138,7 +138,7 @@ export class Connections implements ConnectionEnds {
   /** A send has completed. */
   sent(connection: Connection, result: number): void {
     connection.sending = false
-    connection.progressMs = this.#state.nowMs
+    connection.sentMs = this.#state.nowMs
     if (connection.state === 'ending' || connection.state === 'gone') this.#answers.drop(connection)
     else if (result < 0) this.end(connection, 'lost', `send failed with errno ${-result}`)
     else this.#answers.sent(connection, result)
@@ -186,25 +186,43 @@ export class Connections implements ConnectionEnds {
     }
   }
 
-  /** Cuts the peer that keeps the most memory without moving, when others have waited for memory too long. */
+  /**
+   * When others have waited too long for memory or a request slot: cuts the peer that keeps the most of it and stands
+   * still. Whose request our own gate has parked is cut only if there is nobody else.
+   */
   cutStalled(): void {
-    const { memoryQueue, memoryQueueSinceMs, nowMs, limits, connections } = this.#state
+    const { memoryQueue, memoryQueueSinceMs, nowMs, limits, connections, tracker } = this.#state
     if (memoryQueue.count === 0 || nowMs - memoryQueueSinceMs < limits.stalledPeerMs) return
+    const since = nowMs - limits.stalledPeerMs
+    const isStalled = (connection: Connection): boolean => connection.stalledSinceMs <= since
     let worst: Connection | undefined
-    for (const connection of connections) {
-      if (connection === undefined || connection.state === 'gone' || connection.state === 'ending') continue
-      const stands = connection.sending || connection.slot >= 0
-      if (!stands || connection.heldBytes === 0 || nowMs - connection.progressMs < limits.stalledPeerMs) continue
-      if (connection.heldBytes > (worst?.heldBytes ?? 0)) worst = connection
+    let kept = ''
+    if (connections[memoryQueue.at(0)]?.stage === Stage.header) {
+      worst = this.#mostOf(isStalled, ({ index }) => tracker.outstandingOfClient(index))
+      kept = 'requests'
+    } else {
+      const memory = ({ heldBytes }: Connection): number => heldBytes
+      worst = this.#mostOf(isStalled, memory) ?? this.#mostOf(({ stage }) => stage === Stage.admission, memory)
+      kept = `${worst?.heldBytes ?? 0} bytes of buffers`
     }
     if (worst === undefined) return
     this.#state.memoryQueueSinceMs = nowMs
-    this.end(worst, 'starved', `${worst.heldBytes} bytes of buffers stood still while others waited for memory`)
+    this.end(worst, 'starved', `its ${kept} stood still while others waited`)
   }
 
   /** Something here depends on time: the main thread is asked to wake this worker now and then. */
   get needsClock(): boolean {
     return this.#state.memoryQueue.count > 0 || this.#departing.some((connection) => connection.cutAtMs > 0)
+  }
+
+  /** Of those that are selected, the one that keeps the most, if it keeps anything. */
+  #mostOf(selected: (one: Connection) => boolean, keeps: (one: Connection) => number): Connection | undefined {
+    let worst: Connection | undefined
+    for (const connection of this.#state.connections) {
+      if (connection === undefined || connection.state === 'gone' || connection.state === 'ending') continue
+      if (selected(connection) && keeps(connection) > (worst === undefined ? 0 : keeps(worst))) worst = connection
+    }
+    return worst
   }
 
   /** The main thread counts those that live; rows are also kept by orphans, for as long as the disk takes. */

@@ -10,6 +10,7 @@
  * 3. What a peer sent and we had not admitted when it went away without NBD_CMD_DISC is dropped.
  */
 
+import { assert } from '../foundation/assert.ts'
 import { Phase } from '../interlock/request-tracker.ts'
 import * as nbd from '../nbd/constants.ts'
 import { checkRequest, payloadExceeds } from '../nbd/request-check.ts'
@@ -68,7 +69,7 @@ export class RequestReader {
   /** A receive has completed with `result` bytes, 0 at the end of the stream, or a negative errno. */
   received(connection: Connection, result: number): void {
     connection.receiving = false
-    connection.progressMs = this.#state.nowMs
+    connection.receivedMs = this.#state.nowMs
     if (connection.state !== 'open') return
     if (result > 0 && connection.receivingDirect) connection.payloadLeft -= result
     else if (result > 0) connection.tail += result
@@ -138,6 +139,10 @@ export class RequestReader {
       this.#ends.end(connection, 'protocol', `a write announces ${header.length} bytes of payload`)
       return false
     }
+    if (!this.#mayTakeSlot(connection)) {
+      this.#queue(connection)
+      return false
+    }
     const slot = tracker.begin(
       connection.exportIndex,
       connection.index,
@@ -149,10 +154,8 @@ export class RequestReader {
       connection.head + COOKIE_OFFSET,
       this.#state.nowMs,
     )
-    if (slot < 0) {
-      this.#queue(connection)
-      return false
-    }
+    assert(slot >= 0, 'a slot is free')
+    this.#leaveQueue(connection)
     connection.head += REQUEST_HEADER_BYTES
     const error = checkRequest(header, served.requestLimits)
     const carries = header.command === nbd.NBD_CMD_WRITE ? header.length : 0
@@ -191,6 +194,7 @@ export class RequestReader {
   #refuse(connection: Connection, slot: number, error: number, payloadLeft: number): void {
     this.#state.io.error[slot] = error
     connection.skipLeft = payloadLeft
+    connection.receivedMs = this.#state.nowMs
     if (payloadLeft > 0) connection.skipSlot = slot
     else this.#answers.answer(slot, error)
   }
@@ -228,6 +232,8 @@ export class RequestReader {
       this.#queue(connection)
       return false
     }
+    this.#leaveQueue(connection)
+    connection.receivedMs = this.#state.nowMs
     io.buffer[slot] = buffer
     io.bufferBytes[slot] = footprint
     connection.heldBytes += footprint
@@ -328,6 +334,13 @@ export class RequestReader {
     connection.head = connection.inboxAt
   }
 
+  /** The last slots are kept for those who wait, in their order. */
+  #mayTakeSlot(connection: Connection): boolean {
+    const { memoryQueue, tracker } = this.#state
+    if (!connection.waitingForMemory) return tracker.freeCount > memoryQueue.count
+    return tracker.freeCount > 0 && memoryQueue.at(0) === connection.index
+  }
+
   /** Waits for memory, or for a request slot, behind those that came before. */
   #queue(connection: Connection): void {
     if (connection.waitingForMemory) return
@@ -337,30 +350,30 @@ export class RequestReader {
     memoryQueue.push(connection.index)
   }
 
-  /** Serves those who wait, strictly in their order. */
+  /** It got what it waited for; only the first in the queue does. */
+  #leaveQueue(connection: Connection): void {
+    if (!connection.waitingForMemory) return
+    const { memoryQueue, nowMs } = this.#state
+    assert(memoryQueue.shift() === connection.index, 'whoever waits is served in turn')
+    connection.waitingForMemory = false
+    this.#state.memoryQueueSinceMs = nowMs
+  }
+
+  /** Serves those who wait, strictly in their order, until the first of them has to go on waiting. */
   #serveMemoryQueue(): void {
     const { memoryQueue, connections } = this.#state
+    let tried = -1
     while (memoryQueue.count > 0) {
-      const connection = connections[memoryQueue.at(0)]
-      if (connection === undefined || connection.state !== 'open') {
+      const first = memoryQueue.at(0)
+      const connection = connections[first]
+      if (connection?.state !== 'open') {
         memoryQueue.shift()
         continue
       }
-      if (!this.#canGoOn(connection)) return
-      memoryQueue.shift()
-      connection.waitingForMemory = false
-      this.#state.memoryQueueSinceMs = this.#state.nowMs
+      if (first === tried) return
+      tried = first
       this.#serve(connection)
     }
-  }
-
-  /** The head of the queue gets what it waits for, or nobody does. */
-  #canGoOn(connection: Connection): boolean {
-    if (connection.stage === Stage.header) return this.#state.tracker.freeCount > 0
-    if (connection.stage !== Stage.memory) return true
-    if (!this.#reserve(connection)) return false
-    connection.stage = Stage.payload
-    return true
   }
 
   /** At the end of the stream: is there an NBD_CMD_DISC among what was received and not yet parsed? */
