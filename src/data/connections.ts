@@ -90,11 +90,13 @@ export class Connections implements ConnectionEnds {
   }
 
   leave(connection: Connection, reason: GoneReason, detail: string): void {
+    // Whoever leaves by itself takes its time, until somebody wants it gone.
+    if (connection.state === 'leaving' && connection.cutAtMs === 0 && reason !== 'disconnect') this.#limit(connection)
     if (connection.state !== 'open') return
     connection.state = 'leaving'
     connection.goneReason = reason
     connection.goneDetail = detail
-    if (reason !== 'disconnect') connection.cutAtMs = this.#state.nowMs + this.#state.limits.farewellMs
+    if (reason !== 'disconnect') this.#limit(connection)
     this.#departing.push(connection)
     this.#dropUnadmitted(connection)
   }
@@ -213,6 +215,10 @@ export class Connections implements ConnectionEnds {
   /** Something here depends on time: the main thread is asked to wake this worker now and then. */
   get needsClock(): boolean {
     return this.#state.memoryQueue.count > 0 || this.#departing.some((connection) => connection.cutAtMs > 0)
+  }
+
+  #limit(connection: Connection): void {
+    connection.cutAtMs = this.#state.nowMs + this.#state.limits.farewellMs
   }
 
   /** Of those that are selected, the one that keeps the most, if it keeps anything. */
