@@ -85,7 +85,7 @@ export class DataPlane {
     this.#connections.sweep()
     this.#desk.settle()
     this.#askForClock()
-    if (state.again) state.engine.wake()
+    if (this.#state.again) state.engine.wake()
   }
 
   #completed(token: number, result: number): void {
