@@ -194,17 +194,4 @@ export const DISK_SCENARIOS: Readonly<Record<string, Scenario>> = {
     for (const delayMs of [0, 1, 30, 5, 60, 0]) yield* rig.sleep(delayMs)
     deepEqual(new Set(rig.turns), new Set([0]))
   },
-
-  *'an idle engine sleeps'(rig) {
-    const { stream } = rig.connect()
-    const { file, descriptor } = rig.openImage()
-    const receive = rig.receive(stream, 0, BLOCK)
-    yield* rig.sleep(20)
-    const before = rig.turns.length
-    yield* rig.sleep(100)
-    ok(rig.turns.length - before <= 3, `at most a few turns in 100 ms of idleness, not ${rig.turns.length - before}`)
-    const end = rig.endStream(stream)
-    yield* rig.all(receive, end)
-    yield* rig.remove(file, descriptor)
-  },
 }

@@ -153,6 +153,10 @@ export class Rig {
     yield () => this.turns.length > before
   }
 
+  wakeLater(delayMs: number): void {
+    this.#surroundings.wakeLater(delayMs)
+  }
+
   stopLater(delayMs: number): void {
     ok(this.#surroundings.stopLater !== undefined, 'this engine can be stopped')
     this.#surroundings.stopLater(delayMs)
