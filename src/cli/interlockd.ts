@@ -10,7 +10,6 @@ import { hostOfThisProcess } from '../config/defaults.ts'
 import { checkConfigurationFile, loadConfiguration } from '../config/load.ts'
 import { makeLog, writeLine } from './log.ts'
 import { programVersion } from './program-version.ts'
-import { runDaemon } from './run-daemon.ts'
 
 const FAILED = 1
 const USAGE = 2
@@ -56,6 +55,8 @@ async function run({ settings, file }: Extract<Invocation, { kind: 'run' }>): Pr
   const { configuration, warnings } = loaded
   const log = makeLog(configuration.log.level, configuration.log.format)
   for (const warning of warnings) log.warn(warning)
+  // Only now: a verdict on a file needs neither the HTTP server nor the calls of the kernel.
+  const { runDaemon } = await import('./run-daemon.ts')
   await runDaemon(configuration, log, () => load().configuration)
 }
 

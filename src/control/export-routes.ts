@@ -26,6 +26,7 @@ const IMAGE_REFUSALS = [
   'image-no-direct',
   'image-changed',
   'image-io',
+  'record-io',
   'shutting-down',
   'idempotency-conflict',
 ] as const satisfies readonly RefusalCode[]
@@ -36,7 +37,10 @@ const OPEN_REFUSALS = [
   'held-by-other',
   'receipt-required',
   'receipt-mismatch',
+  'record-unreadable',
+  'takeover-failed',
   'image-in-use',
+  'still-draining',
   ...IMAGE_REFUSALS,
 ] as const satisfies readonly RefusalCode[]
 
@@ -141,6 +145,7 @@ function closeRoute(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable)
           'export-unknown',
           'wrong-state',
           'export-fenced',
+          'early-refused',
           'idempotency-conflict',
           'sync-failed',
           'still-draining',
