@@ -126,6 +126,11 @@ export class Connection {
     return Math.min(this.sending ? this.sentMs : Infinity, owes ? this.receivedMs : Infinity)
   }
 
+  /** The request that is being received has been given its memory. */
+  get hasBuffer(): boolean {
+    return this.stage === Stage.payload || this.stage === Stage.admission
+  }
+
   /** Parked at the gate: a request is kept, unanswered, and nothing behind it is read. */
   get parked(): boolean {
     return this.stage === Stage.gate || this.stage === Stage.admission

@@ -1,42 +1,35 @@
 /**
- * The way of an admitted request to the disk: wait for earlier overlapping writes, run its steps one engine operation
- * at a time, make it durable where that is asked for, and settle it. Read-modify-write, continuation of short transfers
- * and FUA are here, once, for every engine.
+ * The way of an admitted request: wait for earlier overlapping writes, go to the disk (`disk-steps.ts`), be made durable
+ * where that is asked for, and be settled. FUA and what a failure means are here, once, for every engine.
  *
- * 1. A write is handed to the engine only while the export's shared generation is the one of its descriptor.
- * 2. A request has at most one engine operation outstanding; nothing of it is freed before that has completed.
- * 3. A write leaves the ledger only when the kernel has completed it, sync included.
- * 4. In `sync` a failed write becomes indeterminate; in `writeback`, and when a sync fails, the export is faulted.
+ * 1. A write leaves the ledger only when the kernel has completed it, sync included.
+ * 2. Nothing of a request is freed while an engine operation of it is outstanding.
+ * 3. In `sync` a failed write becomes indeterminate; in `writeback`, and when a sync fails, the export is faulted.
  */
 
-import { WRITE_DURABLE, ZERO_MAY_PUNCH } from '../engine/contract.ts'
-import { assert } from '../foundation/assert.ts'
 import { Phase } from '../interlock/request-tracker.ts'
 import { SlotList } from '../interlock/slot-list.ts'
 import * as nbd from '../nbd/constants.ts'
 import { nbdErrorOfErrno } from '../nbd/errno-map.ts'
 import type { ExportFaulted } from '../plane-link/reports.ts'
 import type { Answers } from './answers.ts'
-import { alignDown, innerLength, innerOffset, isAligned, isWriteCommand } from './command-plan.ts'
-import { ZERO_FILL_BYTES } from '../plane-link/memory-layout.ts'
+import { isWriteCommand } from './command-plan.ts'
+import { DiskSteps } from './disk-steps.ts'
+import type { StepOutcome } from './disk-steps.ts'
 import type { PlaneState } from './plane-state.ts'
 import { Step } from './request-io.ts'
 import { Ring } from './ring.ts'
 import type { ServedExport } from './served-export.ts'
 import type { Syncs } from './syncs.ts'
-import { TokenKind, makeToken } from './token.ts'
 
-const EIO = 5
-const EOPNOTSUPP = 95
-
-export class Executor {
+export class Executor implements StepOutcome {
   readonly #state: PlaneState
   readonly #answers: Answers
   readonly #syncs: Syncs
   /** Admitted, nothing in the way, and waiting for room in the engine. */
   readonly #ready: Ring
   readonly #released: SlotList
-  #inFlight = 0
+  readonly #steps: DiskSteps
 
   constructor(state: PlaneState, answers: Answers, syncs: Syncs) {
     this.#state = state
@@ -44,10 +37,11 @@ export class Executor {
     this.#syncs = syncs
     this.#ready = new Ring(state.limits.slotsMax)
     this.#released = new SlotList(state.limits.slotsMax)
+    this.#steps = new DiskSteps(state, this)
   }
 
   get operationsInFlight(): number {
-    return this.#inFlight
+    return this.#steps.inFlight
   }
 
   /** Passes a parsed request, with its payload and its memory, through the ledger. */
@@ -71,32 +65,14 @@ export class Executor {
 
   /** Hands the engine what it has room for. */
   pump(): void {
-    while (this.#ready.count > 0 && this.#inFlight < this.#state.engine.diskDepth) this.#begin(this.#ready.shift())
+    const { diskDepth } = this.#state.engine
+    while (this.#ready.count > 0 && this.#steps.inFlight < diskDepth) this.#begin(this.#ready.shift())
   }
 
   /** The engine has completed the one operation of this request. */
   completed(slot: number, result: number): void {
-    this.#inFlight -= 1
-    const { io, tracker } = this.#state
-    if (io.dropped[slot] === 1) {
-      this.#drop(slot)
-      return
-    }
-    if (result < 0) {
-      this.#failed(slot, -result)
-      return
-    }
-    if (transfers(io.step[slot] as number)) {
-      const progress = (io.progress[slot] as number) + this.#wholeBlocks(slot, result)
-      io.progress[slot] = progress
-      if (progress < (io.stepLength[slot] as number)) {
-        if (result === 0) this.#failed(slot, EIO)
-        else this.#operate(slot)
-        return
-      }
-    }
-    assert(tracker.phase[slot] !== Phase.FREE, 'a completed request is still here')
-    this.#next(slot)
+    if (this.#steps.completed(slot, result)) return
+    this.#drop(slot)
   }
 
   /** Lets the slots run that the ledger released; after `RangeLedger.release` too. */
@@ -187,208 +163,16 @@ export class Executor {
   }
 
   #begin(slot: number): void {
-    const { tracker } = this.#state
     const served = this.#state.exportOf(slot)
-    const offset = tracker.wideOffset[slot] as number
-    const length = tracker.wideLength[slot] as number
-    const command = tracker.command[slot] as number
-    if (isWriteCommand(command) && !this.#mayWrite(served)) {
-      this.conclude(slot, nbd.NBD_ESHUTDOWN)
-      return
-    }
-    const buffer = this.#state.io.buffer[slot] as number
-    switch (command) {
-      case nbd.NBD_CMD_READ:
-        this.#start(slot, Step.read, offset, length, buffer)
-        return
-      case nbd.NBD_CMD_WRITE:
-        if (this.#isWhole(served, slot)) this.#start(slot, Step.write, offset, length, buffer)
-        else this.#beginModify(slot, served, buffer + length)
-        return
-      case nbd.NBD_CMD_TRIM:
-        this.#beginInner(slot, served, Step.discard)
-        return
-      default:
-        this.#beginInner(slot, served, Step.zero)
-    }
-  }
-
-  /** Read-modify-write begins with the block at the end that is not whole; `bounce` is where it is read to. */
-  #beginModify(slot: number, served: ServedExport, bounce: number): void {
-    const { tracker } = this.#state
-    const alignment = served.alignmentBytes
-    const offset = tracker.wideOffset[slot] as number
-    const length = tracker.wideLength[slot] as number
-    const headIsWhole = offset === tracker.offset[slot] && length > alignment
-    if (headIsWhole) this.#start(slot, Step.readTail, offset + length - alignment, alignment, bounce)
-    else this.#start(slot, Step.readHead, offset, alignment, bounce)
-  }
-
-  /** TRIM and WRITE_ZEROES begin with the whole blocks inside their range. */
-  #beginInner(slot: number, served: ServedExport, step: Step): void {
-    const { tracker } = this.#state
-    const offset = tracker.offset[slot] as number
-    const length = innerLength(offset, tracker.length[slot] as number, served.alignmentBytes)
-    if (length > 0) this.#start(slot, step, innerOffset(offset, served.alignmentBytes), length, 0)
-    else if (step === Step.discard) this.conclude(slot, 0)
-    else this.#beginEdge(slot, served, 0)
-  }
-
-  #start(slot: number, step: Step, offset: number, length: number, arenaOffset: number): void {
-    const { io } = this.#state
-    io.step[slot] = step
-    io.stepOffset[slot] = offset
-    io.stepLength[slot] = length
-    io.stepArena[slot] = arenaOffset
-    io.progress[slot] = 0
-    this.#operate(slot)
-  }
-
-  /** One engine operation for what is left of the present step. */
-  #operate(slot: number): void {
-    const { io, tracker, engine } = this.#state
-    const served = this.#state.exportOf(slot)
-    const step = io.step[slot] as Step
-    const progress = io.progress[slot] as number
-    const offset = (io.stepOffset[slot] as number) + progress
-    const length = (io.stepLength[slot] as number) - progress
-    const memory = (io.stepArena[slot] as number) + progress
-    const token = makeToken(TokenKind.request, slot, tracker.reuse[slot] as number)
-    const changes = changesImage(step)
-    if (changes && !this.#mayWrite(served)) {
-      this.#refuseMidway(slot)
-      return
-    }
-    if ((changes || step === Step.read) && tracker.phase[slot] === Phase.ADMITTED) tracker.submit(slot)
-    if (changes) io.wrote[slot] = 1
-    this.#inFlight += 1
-    const durable = served.durability === 'sync' ? WRITE_DURABLE : 0
-    switch (step) {
-      case Step.write:
-      case Step.edgeWrite:
-        engine.write(served.file, token, offset, memory, length, durable)
-        return
-      case Step.zeroFill:
-        engine.write(
-          served.file,
-          token,
-          offset,
-          this.#state.layout.zeroesAt,
-          Math.min(length, ZERO_FILL_BYTES),
-          durable,
-        )
-        return
-      case Step.discard:
-        engine.discard(served.file, token, offset, length)
-        return
-      case Step.zero:
-        engine.zero(served.file, token, offset, length, this.#mayPunch(slot) ? ZERO_MAY_PUNCH : 0)
-        return
-      default:
-        engine.read(served.file, token, offset, memory, length)
-    }
-  }
-
-  /** A step is complete: the next one, or the end. */
-  #next(slot: number): void {
-    const { io } = this.#state
-    const served = this.#state.exportOf(slot)
-    switch (io.step[slot] as Step) {
-      case Step.readHead:
-        this.#headRead(slot, served)
-        return
-      case Step.readTail:
-        this.#tailRead(slot, served)
-        return
-      case Step.edgeRead:
-        this.#edgeRead(slot, served)
-        return
-      case Step.zero:
-      case Step.zeroFill:
-        this.#beginEdge(slot, served, 0)
-        return
-      case Step.edgeWrite:
-        this.#beginEdge(slot, served, (io.edge[slot] as number) + 1)
-        return
-      default:
-        this.#done(slot, served)
-    }
-  }
-
-  /** The first block of an unaligned write was read: what lies before the payload comes from it. */
-  #headRead(slot: number, served: ServedExport): void {
-    const { tracker, io, bytes } = this.#state
-    const alignment = served.alignmentBytes
-    const wideOffset = tracker.wideOffset[slot] as number
-    const wideLength = tracker.wideLength[slot] as number
-    const buffer = io.buffer[slot] as number
-    const bounce = io.stepArena[slot] as number
-    const before = (tracker.offset[slot] as number) - wideOffset
-    bytes.copyWithin(buffer, bounce, bounce + before)
-    if (wideLength === alignment) {
-      this.#tailRead(slot, served)
-      return
-    }
-    const end = (tracker.offset[slot] as number) + (tracker.length[slot] as number)
-    if (end % alignment === 0) this.#start(slot, Step.write, wideOffset, wideLength, buffer)
-    else this.#start(slot, Step.readTail, wideOffset + wideLength - alignment, alignment, bounce)
-  }
-
-  #tailRead(slot: number, served: ServedExport): void {
-    const { tracker, io } = this.#state
-    this.#tailFrom(slot, io.stepArena[slot] as number, served.alignmentBytes)
-    this.#start(
-      slot,
-      Step.write,
-      tracker.wideOffset[slot] as number,
-      tracker.wideLength[slot] as number,
-      io.buffer[slot] as number,
-    )
-  }
-
-  /** What lies behind the payload comes from the last block, which stands at `bounce`. */
-  #tailFrom(slot: number, bounce: number, alignmentBytes: number): void {
-    const { tracker, io, bytes } = this.#state
-    const wideEnd = (tracker.wideOffset[slot] as number) + (tracker.wideLength[slot] as number)
-    const after = wideEnd - (tracker.offset[slot] as number) - (tracker.length[slot] as number)
-    const end = (io.buffer[slot] as number) + (tracker.wideLength[slot] as number)
-    bytes.copyWithin(end - after, bounce + alignmentBytes - after, bounce + alignmentBytes)
-  }
-
-  /** The partial blocks of a WRITE_ZEROES, one after the other; then the end. */
-  #beginEdge(slot: number, served: ServedExport, from: number): void {
-    const { tracker, io } = this.#state
-    const alignment = served.alignmentBytes
-    const offset = tracker.offset[slot] as number
-    const end = offset + (tracker.length[slot] as number)
-    const first = alignDown(offset, alignment)
-    const last = alignDown(end, alignment)
-    for (let edge = from; edge < 2; edge += 1) {
-      const block = edge === 0 ? first : last
-      const partial = edge === 0 ? offset !== first || end < first + alignment : end !== last && last !== first
-      if (!partial) continue
-      io.edge[slot] = edge
-      this.#start(slot, Step.edgeRead, block, alignment, io.buffer[slot] as number)
-      return
-    }
-    this.#done(slot, served)
-  }
-
-  #edgeRead(slot: number, served: ServedExport): void {
-    const { tracker, io, bytes } = this.#state
-    const block = io.stepOffset[slot] as number
-    const offset = tracker.offset[slot] as number
-    const end = offset + (tracker.length[slot] as number)
-    const memory = io.stepArena[slot] as number
-    const from = Math.max(0, offset - block)
-    const to = Math.min(served.alignmentBytes, end - block)
-    bytes.fill(0, memory + from, memory + to)
-    this.#start(slot, Step.edgeWrite, block, served.alignmentBytes, memory)
+    const changes = isWriteCommand(this.#state.tracker.command[slot] as number)
+    if (changes && !served.mayWriteIn(this.#state.turnNumber)) this.conclude(slot, nbd.NBD_ESHUTDOWN)
+    else this.#steps.begin(slot)
   }
 
   /** Every step succeeded. */
-  #done(slot: number, served: ServedExport): void {
+  done(slot: number): void {
     const { tracker, io } = this.#state
+    const served = this.#state.exportOf(slot)
     const command = tracker.command[slot] as number
     const length = tracker.length[slot] as number
     io.step[slot] = Step.none
@@ -423,20 +207,11 @@ export class Executor {
     return ((tracker.flags[slot] as number) & nbd.NBD_CMD_FLAG_FUA) !== 0
   }
 
-  #failed(slot: number, errno: number): void {
+  /** A step failed; nothing of the request is outstanding. */
+  failed(slot: number, errno: number): void {
     const { io, tracker } = this.#state
     const served = this.#state.exportOf(slot)
-    const step = io.step[slot] as Step
     io.step[slot] = Step.none
-    if (errno === EOPNOTSUPP && step === Step.discard) {
-      io.wrote[slot] = 0
-      this.conclude(slot, 0)
-      return
-    }
-    if (errno === EOPNOTSUPP && step === Step.zero) {
-      this.#zeroUnsupported(slot)
-      return
-    }
     if (io.wrote[slot] === 1) this.writeFailed(served, slot, errno, during(tracker.command[slot] as number))
     this.conclude(slot, nbdErrorOfErrno(errno))
   }
@@ -450,18 +225,8 @@ export class Executor {
     if (served.durability === 'writeback') this.fault(served, errno, what)
   }
 
-  #zeroUnsupported(slot: number): void {
-    const { tracker, io } = this.#state
-    if (((tracker.flags[slot] as number) & nbd.NBD_CMD_FLAG_FAST_ZERO) !== 0) {
-      io.wrote[slot] = 0
-      this.conclude(slot, nbd.NBD_ENOTSUP)
-      return
-    }
-    this.#start(slot, Step.zeroFill, io.stepOffset[slot] as number, io.stepLength[slot] as number, 0)
-  }
-
   /** The generation changed between two steps of one request. */
-  #refuseMidway(slot: number): void {
+  refusedMidway(slot: number): void {
     const { io } = this.#state
     const served = this.#state.exportOf(slot)
     io.step[slot] = Step.none
@@ -510,50 +275,10 @@ export class Executor {
     this.#released.empty()
   }
 
-  #mayWrite(served: ServedExport): boolean {
-    if (served.checkedTurn !== this.#state.turnNumber) {
-      served.checkedTurn = this.#state.turnNumber
-      served.mayWrite =
-        served.generation !== 0 && Atomics.load(served.generationCell, 0) === served.generation && !served.faulted
-    }
-    return served.mayWrite && !served.faulted
-  }
-
-  #isWhole(served: ServedExport, slot: number): boolean {
-    const { tracker } = this.#state
-    return isAligned(tracker.offset[slot] as number, tracker.length[slot] as number, served.alignmentBytes)
-  }
-
-  /** A short transfer counts only in whole blocks: direct I/O continues on a block. */
-  #wholeBlocks(slot: number, result: number): number {
-    const served = this.#state.exportOf(slot)
-    const progress = this.#state.io.progress[slot] as number
-    if (progress + result === (this.#state.io.stepLength[slot] as number)) return result
-    return alignDown(result, served.alignmentBytes)
-  }
-
   #indeterminate(served: ServedExport, slot: number): void {
     const { tracker } = this.#state
     served.indeterminate.add(tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)
   }
-
-  #mayPunch(slot: number): boolean {
-    return ((this.#state.tracker.flags[slot] as number) & nbd.NBD_CMD_FLAG_NO_HOLE) === 0
-  }
-}
-
-function transfers(step: number): boolean {
-  return step !== Step.discard && step !== Step.zero && step !== Step.sync
-}
-
-function changesImage(step: Step): boolean {
-  return (
-    step === Step.write ||
-    step === Step.edgeWrite ||
-    step === Step.zeroFill ||
-    step === Step.discard ||
-    step === Step.zero
-  )
 }
 
 function during(command: number): ExportFaulted['during'] {

@@ -146,6 +146,7 @@ export class OrderDesk {
 
   #attachFile(served: ServedExport, order: AttachFile): void {
     assert(!served.hasFile, 'an export has one file')
+    this.#cutMeasuredOtherwise(served, order)
     served.file = this.#state.engine.addFile(order.descriptor, order.alignmentBytes)
     served.alignmentBytes = order.alignmentBytes
     served.generation = order.generation
@@ -156,9 +157,22 @@ export class OrderDesk {
     served.synced = 0
   }
 
+  /** A parked request was measured by the former file: by its size, and, once it has a buffer, by its blocks. */
+  #cutMeasuredOtherwise(served: ServedExport, order: AttachFile): void {
+    const shrank = order.sizeBytes < served.requestLimits.sizeBytes
+    const otherBlocks = order.alignmentBytes !== served.alignmentBytes
+    if (!shrank && !otherBlocks) return
+    for (const connection of this.#parts.connections.of(served)) {
+      const measured = connection.slot >= 0 && (shrank || connection.hasBuffer)
+      if (connection.state !== 'open' || !measured) continue
+      this.#parts.connections.end(connection, 'ordered', 'its request does not fit the image that was opened')
+    }
+  }
+
   #detachFile(served: ServedExport, order: Order): void {
     const { tracker, engine } = this.#state
     assert(served.hasFile, 'a file to detach is attached')
+    assert(served.gate.isShut, 'a file is detached behind a shut gate')
     assert(tracker.unclearedOfExport(served.index) === 0 && !served.syncRunning, 'a file is detached after a drain')
     served.detachOrder = order.order
     engine.removeFile(served.file, makeToken(TokenKind.fileRemoved, served.index, 0))

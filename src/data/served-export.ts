@@ -94,6 +94,15 @@ export class ServedExport {
     return this.dirty !== this.synced
   }
 
+  /** Whether what changes the image may be handed to the engine: compared once in each turn, before the first of it. */
+  mayWriteIn(turnNumber: number): boolean {
+    if (this.checkedTurn !== turnNumber) {
+      this.checkedTurn = turnNumber
+      this.mayWrite = this.generation !== 0 && Atomics.load(this.generationCell, 0) === this.generation
+    }
+    return this.mayWrite && !this.faulted
+  }
+
   resize(sizeBytes: number): void {
     this.requestLimits = limitsOf(this.readOnly, sizeBytes)
   }
