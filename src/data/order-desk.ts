@@ -153,8 +153,9 @@ export class OrderDesk {
     served.resize(order.sizeBytes)
     served.faulted = false
     served.checkedTurn = -1
-    served.dirty = 0
     served.synced = 0
+    // Whoever wrote before, here or elsewhere, may have left in a cache what it answered: the first FLUSH flushes.
+    served.dirty = served.durability === 'writeback' && order.generation !== 0 ? 1 : 0
   }
 
   /** A parked request was measured by the former file: by its size, and, once it has a buffer, by its blocks. */
