@@ -187,8 +187,8 @@ export class Executor implements StepOutcome {
     } else {
       served.writes += 1
       served.bytesWritten += length
-      if (served.indeterminate.count > 0)
-        served.indeterminate.overwrite(tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)
+      // What a read-modify-write read around its payload is as unknown as it was.
+      if (served.indeterminate.count > 0) served.indeterminate.overwrite(tracker.offset[slot] as number, length)
     }
     if (this.#needsSync(slot, served)) {
       io.step[slot] = Step.sync
