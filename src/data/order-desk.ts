@@ -154,6 +154,10 @@ export class OrderDesk {
     served.faulted = false
     served.checkedTurn = -1
     served.synced = 0
+    // In writeback a failed write ended its generation: the next one is not to be blamed for it.
+    if (served.durability === 'writeback' && order.generation !== 0) {
+      served.indeterminate.overwrite(0, Number.MAX_SAFE_INTEGER)
+    }
     // Whoever wrote before, here or elsewhere, may have left in a cache what it answered: the first FLUSH flushes.
     served.dirty = served.durability === 'writeback' && order.generation !== 0 ? 1 : 0
   }
