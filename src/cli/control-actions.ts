@@ -64,7 +64,7 @@ export class ControlActions {
     }
     const closing = this.#client.close(name, options, changeOptions(flags))
     const outcome = await withProgress(this.#client, name, this.#surroundings.terminal, closing)
-    if (outcome.done) this.#print(outcome.receipt, receiptDetails)
+    if (outcome.done) this.#printReceipt(outcome.receipt)
     else this.#print(outcome.status, ({ state }) => `${name} is ${state}; ask again for the receipt`)
   }
 
@@ -110,6 +110,13 @@ export class ControlActions {
   #print<T>(value: T, toText: (value: T) => string): void {
     const { terminal, json } = this.#surroundings
     terminal.result(json ? JSON.stringify(value, null, 2) : toText(value))
+  }
+
+  /** A receipt is a document that `open` takes: what goes into a file or a pipe is always the document itself. */
+  #printReceipt(receipt: Receipt): void {
+    const { terminal, json } = this.#surroundings
+    const forProgram = json || !terminal.resultsAreRead
+    terminal.result(forProgram ? JSON.stringify(receipt, null, 2) : receiptDetails(receipt))
   }
 
   #printState(status: ExportStatus): void {

@@ -25,6 +25,11 @@ export class Terminal {
     return this.#messages.isTTY === true
   }
 
+  /** Whether a person reads the results, as far as one can tell. */
+  get resultsAreRead(): boolean {
+    return this.#results.isTTY === true
+  }
+
   result(text: string): void {
     this.clearLive()
     this.#results.write(`${text}\n`)

@@ -7,6 +7,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { controlRig } from '../support/control-rig.ts'
+import type { ControlRig } from '../support/control-rig.ts'
+import type { Program } from '../support/foreign-program.ts'
 import { INTERLOCKCTL, runControl, runProgram, startControl } from '../support/control-command.ts'
 import { spawnProgram } from '../support/child-process.ts'
 import { eventually } from '../support/eventually.ts'
@@ -68,13 +70,14 @@ test('requests', async () => {
 })
 
 describe('close', () => {
-  test('prints the receipt; as JSON it can be given to open', async () => {
+  test('gives the receipt as a document, which can be given to open', async () => {
     const rig = await controlRig()
     rig.exports.put('vda')
-    const { status, stdout, stderr } = await runControl(rig, ['close', 'vda', '-o', 'json'])
+    const { status, stdout, stderr } = await runControl(rig, ['close', 'vda'])
     expect(status).toBe(0)
     expect(stderr).toBe('')
     expect(JSON.parse(stdout)).toEqual(receiptOf(statusOf('vda')))
+    expect((await runControl(rig, ['close', 'vda', '-o', 'json'])).stdout).toBe(stdout)
     const file = join(temporaryDirectory(), 'receipt.json')
     writeFileSync(file, stdout)
     expect((await runControl(rig, ['open', 'vda', '--receipt', file])).status).toBe(0)
@@ -87,12 +90,13 @@ describe('close', () => {
     ])
   })
 
-  test('as text for people', async () => {
+  test('on a terminal the receipt is text for people', async () => {
     const rig = await controlRig()
     rig.exports.put('vda')
-    const { stdout } = await runControl(rig, ['close', 'vda'])
-    expect(stdout).toMatch(/^closed {6}vda, generation 3, for handover$/m)
-    expect(stdout).toMatch(/^took {8}15\.8 ms \(drain 12\.5 ms, sync 1\.3 ms, record 2\.0 ms\)$/m)
+    const { stdout } = await onTerminal(rig, 'close vda').exited
+    expect(stdout).toMatch(/^closed {6}vda, generation 3, for handover\r$/m)
+    expect(stdout).toMatch(/^took {8}15\.8 ms \(drain 12\.5 ms, sync 1\.3 ms, record 2\.0 ms\)\r$/m)
+    expect((await onTerminal(rig, 'close vda -o json').exited).stdout).toMatch(/"state": "closed"/)
   })
 
   test.each([
@@ -162,7 +166,7 @@ describe('close', () => {
     rig.exports.finishClose('vda')
     const { status, stdout, stderr } = await program.exited
     expect(status).toBe(0)
-    expect(stdout).toMatch(/^closed/)
+    expect(stdout).toMatch(/"state": "closed"/)
     expect(stderr).not.toContain('\u001b')
   })
 
@@ -170,8 +174,7 @@ describe('close', () => {
     const rig = await controlRig()
     rig.exports.put('vda')
     rig.exports.setOutstanding('vda', { submitted: 3, bytes: 12_288 })
-    const command = `${process.execPath} ${INTERLOCKCTL} --control ${rig.url} close vda`
-    const terminal = spawnProgram('script', ['--quiet', '--return', '--command', command, '/dev/null'])
+    const terminal = onTerminal(rig, 'close vda')
     await terminal.until('a live line', 20_000, () =>
       terminal.stdout.includes(`${CLEAR_LINE}vda: draining, 3 requests`),
     )
@@ -333,3 +336,9 @@ describe('how it ends', () => {
     expect(stderr).not.toContain('--control')
   })
 })
+
+/** The program with a terminal for its standard streams, which all end up in `stdout`. */
+function onTerminal(rig: ControlRig, words: string): Program {
+  const command = `${process.execPath} ${INTERLOCKCTL} --control ${rig.url} ${words}`
+  return spawnProgram('script', ['--quiet', '--return', '--command', command, '/dev/null'])
+}
