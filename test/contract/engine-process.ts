@@ -16,12 +16,11 @@ const CHILD = fileURLToPath(new URL('./engine-child.ts', import.meta.url))
 
 export class EngineProcess {
   readonly #kind: string
-  readonly #directory: string
+  #directory: string | undefined
   #child: ChildProcess | undefined
 
   constructor(kind: string) {
     this.#kind = kind
-    this.#directory = mkdtempSync(join(tmpdir(), `interlockd-contract-${process.pid}-`))
   }
 
   async run(order: ScenarioOrder): Promise<ScenarioReport> {
@@ -42,10 +41,12 @@ export class EngineProcess {
   close(): void {
     this.#child?.kill('SIGKILL')
     this.#child = undefined
-    rmSync(this.#directory, { recursive: true, force: true })
+    if (this.#directory !== undefined) rmSync(this.#directory, { recursive: true, force: true })
+    this.#directory = undefined
   }
 
   async #start(): Promise<ChildProcess> {
+    this.#directory ??= mkdtempSync(join(tmpdir(), `interlockd-contract-${process.pid}-`))
     const child = fork(CHILD, [this.#kind, this.#directory], {
       execArgv: ['--import', 'tsx'],
       env: { ...process.env, UV_THREADPOOL_SIZE: '12' },
