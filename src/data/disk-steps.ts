@@ -81,7 +81,7 @@ export class DiskSteps {
       const progress = (io.progress[slot] as number) + this.#wholeBlocks(slot, result)
       io.progress[slot] = progress
       if (progress < (io.stepLength[slot] as number)) {
-        if (result === 0) this.#outcome.failed(slot, EIO)
+        if (this.#isStuck(slot, result)) this.#outcome.failed(slot, EIO)
         else this.#operate(slot)
         return
       }
@@ -286,6 +286,15 @@ export class DiskSteps {
   #isWhole(served: ServedExport, slot: number): boolean {
     const { tracker } = this.#state
     return isAligned(tracker.offset[slot] as number, tracker.length[slot] as number, served.alignmentBytes)
+  }
+
+  /**
+   * The end of the file, where none should be: nothing was transferred, or less than a block was read. A write that got
+   * less than a block done is tried again, for the errno that it then gets.
+   */
+  #isStuck(slot: number, result: number): boolean {
+    const writes = changesImage(this.#state.io.step[slot] as Step)
+    return result === 0 || (!writes && alignDown(result, this.#state.exportOf(slot).alignmentBytes) === 0)
   }
 
   /** A short transfer counts only in whole blocks: direct I/O continues on a block. */
