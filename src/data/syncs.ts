@@ -8,6 +8,8 @@ import type { PlaneState } from './plane-state.ts'
 import type { ServedExport } from './served-export.ts'
 import { TokenKind, makeToken } from './token.ts'
 
+const EIO = 5
+
 export class Syncs {
   readonly #state: PlaneState
 
@@ -33,7 +35,7 @@ export class Syncs {
     served.syncRunning = false
     if (result >= 0) served.synced = served.syncing
     for (const order of served.syncOrdersCovered) {
-      this.#state.say({ kind: 'report', order, value: { errno: result < 0 ? -result : 0 } })
+      this.#state.say({ kind: 'report', order, value: { errno: result < 0 ? -result : errnoOfFault(served) } })
     }
     served.syncOrdersCovered.length = 0
     const covered = served.syncCovered.splice(0)
@@ -51,4 +53,9 @@ export class Syncs {
     served.syncOrdersWaiting.length = 0
     this.#state.engine.sync(served.file, makeToken(TokenKind.exportSync, served.index, 0))
   }
+}
+
+/** The kernel tells of a failed write-back once: what a later sync says of a faulted export proves nothing. */
+function errnoOfFault(served: ServedExport): number {
+  return served.faulted ? EIO : 0
 }
