@@ -1,0 +1,71 @@
+/**
+ * How long a close takes, while fio keeps requests in flight: from the request to the control API until its receipt. The
+ * part that the receipt calls `drain` is the slowest request in flight, which no server can shorten; what is beyond it is
+ * ours. After each close the export is opened again, and fio goes on without noticing.
+ */
+
+import { setTimeout as sleep } from 'node:timers/promises'
+import { startDaemon } from '../support/daemon.ts'
+import type { Daemon, EngineName } from '../support/daemon.ts'
+import { startProgram } from '../support/foreign-program.ts'
+import type { Scratch } from '../support/scratch.ts'
+import { requirePeer } from '../../scripts/peers.mjs'
+import { EXPORT_NAME, exportEntry } from './contender.ts'
+import { fioArguments } from './fio.ts'
+import type { Row } from './row.ts'
+
+export interface CloseSample {
+  readonly totalMs: number
+  readonly drainMs: number
+  readonly beyondMs: number
+  readonly requests: number
+}
+
+export interface CloseLatency {
+  readonly engine: EngineName
+  readonly ownership: 'none' | 'directory'
+  readonly samples: CloseSample[]
+}
+
+const LOAD: Row = {
+  pattern: 'write',
+  block: '4k',
+  depth: 32,
+  connections: 1,
+  image: 'written',
+  transport: 'unix',
+  mode: 'durable',
+}
+const PAUSE_MS = { least: 20, spread: 40 }
+const SECONDS_PER_ROUND = 0.5
+
+export async function measureClose(
+  scratch: Scratch,
+  engine: EngineName,
+  ownership: CloseLatency['ownership'],
+  image: { readonly path: string; readonly sizeBytes: number },
+  rounds: number,
+): Promise<CloseLatency> {
+  const daemon = await startDaemon(scratch, { engine, ownership, exports: [exportEntry(image.path, LOAD)] })
+  const seconds = 5 + rounds * SECONDS_PER_ROUND
+  const load = fioArguments(LOAD, { uri: daemon.uri(EXPORT_NAME) }, seconds, image.sizeBytes)
+  const fio = startProgram(scratch, requirePeer('fio'), load)
+  await daemon.untilInFlight(EXPORT_NAME, LOAD.depth / 2)
+  const samples: CloseSample[] = []
+  for (let round = 0; round < rounds && fio.running; round += 1) {
+    await sleep(PAUSE_MS.least + Math.random() * PAUSE_MS.spread)
+    samples.push(await closeOnce(daemon, ownership))
+  }
+  await fio.stop('SIGINT')
+  return { engine, ownership, samples }
+}
+
+async function closeOnce(daemon: Daemon, ownership: CloseLatency['ownership']): Promise<CloseSample> {
+  const began = performance.now()
+  const { receipt } = await daemon.close(EXPORT_NAME)
+  const totalMs = performance.now() - began
+  // Where no record is kept, the source's own receipt takes the handover back.
+  await daemon.open(EXPORT_NAME, ownership === 'none' ? { receipt } : {})
+  const drainMs = receipt.elapsedMs.drain
+  return { totalMs, drainMs, beyondMs: totalMs - drainMs, requests: receipt.drained.requests }
+}
