@@ -11,9 +11,19 @@ import { closeDescriptor } from '../posix/descriptor.ts'
 import { fallocate, fdatasync, fsync, link, openFile } from '../posix/file.ts'
 import { queryLock, setLock, unlock } from '../posix/locks.ts'
 import type { LockKind } from '../posix/locks.ts'
-import { createFile, listDirectory, makeDirectory, readFile, removeFile, syncDirectory } from './file-calls.ts'
+import {
+  createFile,
+  listDirectory,
+  makeDirectory,
+  readFile,
+  removeFile,
+  renameFile,
+  syncDirectory,
+} from './file-calls.ts'
 import { measureImage } from './image-measurement.ts'
 import type { ImageMeasurement, MeasureImage } from './image-measurement.ts'
+import { probe } from './stack-probes.ts'
+import type { ProbeParameters, ProbeResults } from './stack-probes.ts'
 
 interface OnDescriptor {
   readonly descriptor: number
@@ -31,7 +41,7 @@ interface OnLock extends OnDescriptor {
 }
 
 /** What each call takes, by its kind. */
-export interface BlockingParameters {
+export interface BlockingParameters extends ProbeParameters {
   /** `flags` are of `OPEN` in posix/file.ts; close-on-exec is always added. */
   readonly open: { readonly path: string; readonly flags: number; readonly mode: number }
   readonly close: OnDescriptor
@@ -49,6 +59,7 @@ export interface BlockingParameters {
   readonly createFile: { readonly path: string; readonly bytes: Uint8Array; readonly mode: number }
   readonly readFile: { readonly path: string; readonly lengthBytesMax: number }
   readonly removeFile: { readonly path: string }
+  readonly renameFile: { readonly path: string; readonly renamedPath: string }
   readonly listDirectory: { readonly path: string }
   readonly makeDirectory: { readonly path: string; readonly mode: number }
   readonly syncDirectory: { readonly path: string }
@@ -59,7 +70,7 @@ export type BlockingKind = keyof BlockingParameters
 export type BlockingCall = { [K in BlockingKind]: { readonly kind: K } & BlockingParameters[K] }[BlockingKind]
 
 /** What is not answered by a plain number (0, a descriptor, an answer of `queryLock`, or -errno). */
-interface OtherResults {
+interface OtherResults extends ProbeResults {
   readonly readFile: Uint8Array | number
   readonly listDirectory: readonly string[] | number
   readonly measureImage: ImageMeasurement
@@ -104,6 +115,8 @@ export function perform(call: BlockingCall): BlockingResult {
       return readFile(call.path, call.lengthBytesMax)
     case 'removeFile':
       return removeFile(call.path)
+    case 'renameFile':
+      return renameFile(call.path, call.renamedPath)
     case 'listDirectory':
       return listDirectory(call.path)
     case 'makeDirectory':
@@ -112,6 +125,18 @@ export function perform(call: BlockingCall): BlockingResult {
       return syncDirectory(call.path)
     case 'measureImage':
       return measureImage(call)
+    case 'readTexts':
+    case 'readLink':
+    case 'listNames':
+    case 'resolvePath':
+    case 'statPath':
+    case 'statFileSystem':
+    case 'probeDirect':
+    case 'probeExtents':
+    case 'probeLoop':
+    case 'probeMapper':
+    case 'listUsers':
+      return probe(call)
     default:
       return unreachable(call)
   }

@@ -3,7 +3,7 @@
  * synchronous and answers a negative errno instead of throwing.
  */
 
-import { mkdirSync, readdirSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
 import { closeDescriptor } from '../posix/descriptor.ts'
 import { ERRNO } from '../posix/errno.ts'
 import { fsync, OPEN, openFile, pread, pwrite } from '../posix/file.ts'
@@ -45,6 +45,14 @@ export function readFile(path: string, lengthBytesMax: number): Uint8Array | num
 export function removeFile(path: string): number {
   return answering(() => {
     unlinkSync(path)
+    return 0
+  })
+}
+
+/** Gives the file another name, replacing what had it. 0 or -errno. */
+export function renameFile(path: string, renamedPath: string): number {
+  return answering(() => {
+    renameSync(path, renamedPath)
     return 0
   })
 }
