@@ -146,6 +146,20 @@ describe('a life', () => {
     expect((await again.exited).status).toBe(0)
   })
 
+  test('a second signal ends it at once, with a last line; the next start is as after a crash', async () => {
+    const there = place()
+    const daemon = await startDaemon(there)
+    daemon.signal('SIGTERM')
+    daemon.signal('SIGINT')
+    const outcome = await daemon.exited
+    expect(outcome.status).toBe(128 + 9)
+    expect(linesOf(outcome).at(-1)).toMatchObject({ level: 'fatal', msg: expect.stringMatching(/for the second time/) })
+    const again = await startDaemon(there)
+    expect(await runControl(there, ['status'])).toMatchObject({ stdout: expect.stringMatching(/^vda +open/m) })
+    again.signal('SIGTERM')
+    expect((await again.exited).status).toBe(0)
+  })
+
   test('SIGHUP looks at the configuration and never ends it', async () => {
     const there = place()
     const daemon = await startDaemon(there)
