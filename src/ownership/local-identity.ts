@@ -86,7 +86,8 @@ export function bootIdentity(): string {
   return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
 }
 
-async function ensureDirectory(path: string, runner: BlockingRunner): Promise<void> {
+/** Creates it durably where it is missing; its parent must exist. */
+export async function ensureDirectory(path: string, runner: BlockingRunner): Promise<void> {
   const result = await runner.run({ kind: 'makeDirectory', path, mode: PRIVATE_DIRECTORY })
   if (result === -ERRNO.EEXIST) return
   if (result < 0) throw failure('create', path, result)

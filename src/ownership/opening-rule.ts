@@ -15,7 +15,7 @@
  */
 
 import type { RefusalCode } from '../foundation/refusal.ts'
-import type { ClearedBy } from '../interlock/receipt.ts'
+import type { ClearedBy, CloseReason, Durability } from '../interlock/receipt.ts'
 import type { Newest, OwnershipRecord, RecordHolder, TakeoverIntent } from './home.ts'
 import type { Kinship } from './kinship.ts'
 import { isThisHost } from './kinship.ts'
@@ -140,7 +140,7 @@ export type StartDecision =
   { readonly act: 'open' } | { readonly act: 'standby'; readonly reason: string } | { readonly act: 'finishClose' }
 
 /** What a starting daemon does with an image by itself, where its configuration does not want it in standby. */
-export function decideStart(question: OpeningQuestion, durability: 'sync' | 'writeback'): StartDecision {
+export function decideStart(question: OpeningQuestion, durability: Durability): StartDecision {
   const { newest } = question
   if (newest.kind === 'absent') return { act: 'open' }
   if (newest.kind === 'unreadable') return waitFor(decideOpening(question))
@@ -157,12 +157,7 @@ export function decideStart(question: OpeningQuestion, durability: 'sync' | 'wri
         reason: `${holder.name} (${holder.host}) has shut down, and opens it again when it starts`,
       }
     case 'closing':
-      if (!own || question.holder === 'living-run') return waitFor(decideOpening(question))
-      if (question.holder === 'earlier-boot' && !question.rebootIsProof) return waitFor(decideOpening(question))
-      // What failed between the last sync and the crash nobody knows: that generation is never called closed.
-      if (durability === 'sync') return { act: 'finishClose' }
-      if (closeReason === 'shutdown') return { act: 'open' }
-      return { act: 'standby', reason: 'the last run died while it closed, in writeback: nothing proves what it wrote' }
+      return startOfClosing(question, closeReason, durability)
     case 'fenced':
       return {
         act: 'standby',
@@ -175,6 +170,21 @@ export function decideStart(question: OpeningQuestion, durability: 'sync' | 'wri
       return mayOpen ? { act: 'open' } : waitFor(decision)
     }
   }
+}
+
+/** The last run, or somebody else's, was closing it. */
+function startOfClosing(
+  question: OpeningQuestion,
+  closeReason: CloseReason | null,
+  durability: Durability,
+): StartDecision {
+  const { holder, rebootIsProof } = question
+  const proved = holder === 'this-run' || holder === 'dead-run' || (holder === 'earlier-boot' && rebootIsProof)
+  if (!proved) return waitFor(decideOpening(question))
+  // What failed between the last sync and the crash nobody knows: that generation is never called closed.
+  if (durability === 'sync') return { act: 'finishClose' }
+  if (closeReason === 'shutdown') return { act: 'open' }
+  return { act: 'standby', reason: 'the last run died while it closed, in writeback: nothing proves what it wrote' }
 }
 
 function waitFor(decision: OpeningDecision): StartDecision {

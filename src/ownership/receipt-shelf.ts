@@ -1,0 +1,78 @@
+/**
+ * The newest receipt of each export, in the daemon's state directory: a close that is asked for again gets the same
+ * receipt although another host has opened the image since, and its record has moved on. It is put here before it is
+ * given to anybody, and taken away before the export is opened again. It proves nothing to other hosts: records do.
+ */
+
+import { join } from 'node:path'
+import type { BlockingRunner } from '../blocking/calls.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import { parseReceipt } from '../interlock/receipt-parser.ts'
+import type { Receipt } from '../interlock/receipt.ts'
+import { ERRNO, errnoName } from '../posix/errno.ts'
+import { ensureDirectory, randomIdentity } from './local-identity.ts'
+
+const FOLDER = 'receipts'
+const FILE_BYTES_MAX = 4 * 1024 * 1024
+const FILE_MODE = 0o600
+
+export class ReceiptShelf {
+  readonly #folder: string
+  readonly #runner: BlockingRunner
+
+  constructor(stateDirectory: string, runner: BlockingRunner) {
+    this.#folder = join(stateDirectory, FOLDER)
+    this.#runner = runner
+  }
+
+  prepare(): Promise<void> {
+    return ensureDirectory(this.#folder, this.#runner)
+  }
+
+  /** Durable when it settles. Replaces the one before. */
+  async put(exportName: string, receipt: Receipt): Promise<void> {
+    const path = this.#pathOf(exportName)
+    const temporary = `${path}.${randomIdentity()}`
+    const bytes = Buffer.from(`${JSON.stringify(receipt)}\n`, 'utf8')
+    await demand(this.#runner.run({ kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }), temporary)
+    await demand(this.#runner.run({ kind: 'renameFile', path: temporary, renamedPath: path }), path)
+    await demand(this.#runner.run({ kind: 'syncDirectory', path: this.#folder }), this.#folder)
+  }
+
+  /** Null where there is none, or none that can be understood. */
+  async get(exportName: string): Promise<Receipt | null> {
+    const path = this.#pathOf(exportName)
+    const content = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
+    if (typeof content === 'number') {
+      if (content === -ERRNO.ENOENT) return null
+      throw failure(path, content)
+    }
+    try {
+      const receipt = parseReceipt(JSON.parse(Buffer.from(content).toString('utf8')))
+      return typeof receipt === 'string' ? null : receipt
+    } catch {
+      return null
+    }
+  }
+
+  async drop(exportName: string): Promise<void> {
+    const path = this.#pathOf(exportName)
+    const result = await this.#runner.run({ kind: 'removeFile', path })
+    if (result === -ERRNO.ENOENT) return
+    await demand(Promise.resolve(result), path)
+    await demand(this.#runner.run({ kind: 'syncDirectory', path: this.#folder }), this.#folder)
+  }
+
+  #pathOf(exportName: string): string {
+    return join(this.#folder, `${exportName}.json`)
+  }
+}
+
+async function demand(outcome: Promise<number>, path: string): Promise<void> {
+  const result = await outcome
+  if (result < 0) throw failure(path, result)
+}
+
+function failure(path: string, result: number): Refusal {
+  return new Refusal('state-directory', `cannot use ${path}: ${errnoName(result)}`)
+}
