@@ -4,6 +4,7 @@
  */
 
 import { receiveMessageOnPort, workerData } from 'node:worker_threads'
+import type { MessagePort } from 'node:worker_threads'
 import { createEngine } from '../engine/create.ts'
 import { assert } from '../foundation/assert.ts'
 import type { Order } from '../plane-link/orders.ts'
@@ -46,10 +47,9 @@ function start(given: WorkerStart): void {
       const first = arrived.shift()
       if (first !== undefined) return first
       if (Atomics.load(words, SharedWord.orders) === ordersTaken) return undefined
-      const received = receiveMessageOnPort(port)
-      if (received === undefined) return undefined
-      ordersTaken = (ordersTaken + 1) | 0
-      return received.message as Order
+      const order = takeOrder(port)
+      if (order !== undefined) ordersTaken = (ordersTaken + 1) | 0
+      return order
     },
     peerGone,
     now: () => performance.now(),
@@ -82,6 +82,15 @@ function start(given: WorkerStart): void {
   if (engine.kind === 'io_uring') {
     engine.dispose()
     port.close()
+  }
+}
+
+/** The next order that has come, past the messages that say nothing and only wake. */
+function takeOrder(port: MessagePort): Order | undefined {
+  for (;;) {
+    const received = receiveMessageOnPort(port)
+    if (received === undefined) return undefined
+    if (received.message !== null) return received.message as Order
   }
 }
 
