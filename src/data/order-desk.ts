@@ -138,7 +138,7 @@ export class OrderDesk {
   #attachExport(order: Extract<Order, { kind: 'attachExport' }>): void {
     const index = this.#state.exports.indexOf(undefined)
     assert(index >= 0, 'the main thread keeps to the number of exports')
-    const served = new ServedExport(index, order, this.#state.limits.slotsMax)
+    const served = new ServedExport(index, order, this.#state.limits)
     this.#state.exports[index] = served
     this.#byId.set(order.exportId, served)
     this.#report(order, null)

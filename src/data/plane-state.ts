@@ -4,15 +4,19 @@
  */
 
 import type { Engine } from '../engine/contract.ts'
+import { assert } from '../foundation/assert.ts'
 import { RequestTracker } from '../interlock/request-tracker.ts'
+import { NBD_CMD_WRITE } from '../nbd/constants.ts'
 import type { WorkerMessage } from '../plane-link/reports.ts'
 import { BufferArena } from './buffer-arena.ts'
+import { bufferBytesFor } from './command-plan.ts'
 import type { Connection } from './connection.ts'
 import type { MemoryLayout } from '../plane-link/memory-layout.ts'
-import { layOutMemory } from '../plane-link/memory-layout.ts'
+import { PAGE_BYTES, layOutMemory } from '../plane-link/memory-layout.ts'
 import { NO_BUFFER, RequestIo } from './request-io.ts'
 import { Ring } from './ring.ts'
 import type { ServedExport } from './served-export.ts'
+import { TOKEN_INDEX_MAX } from './token.ts'
 
 export interface DataLimits {
   readonly slotsMax: number
@@ -58,6 +62,9 @@ export class PlaneState {
     this.bytes = bytes
     this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
     this.layout = layOutMemory(limits)
+    assert(Math.max(limits.slotsMax, limits.connectionsMax) - 1 <= TOKEN_INDEX_MAX, 'every row fits a token')
+    const largest = bufferBytesFor(NBD_CMD_WRITE, 1, limits.payloadBytesMax, PAGE_BYTES)
+    assert(BufferArena.footprint(largest) <= limits.arenaBytes, 'the largest request finds a buffer')
     this.arena = new BufferArena(this.layout.buffersAt, this.layout.buffersBytes)
     this.tracker = new RequestTracker({
       slotsMax: limits.slotsMax,

@@ -9,7 +9,6 @@ import { RangeLedger } from '../interlock/range-ledger.ts'
 import type { AbortedRequest } from '../interlock/receipt.ts'
 import { WriterSuccession } from '../interlock/writer-succession.ts'
 import type { RequestLimits } from '../nbd/request-check.ts'
-import { NBD_PAYLOAD_BYTES_MAX } from '../nbd/constants.ts'
 import { requestLimits, servedAbilities } from '../nbd/transmission-flags.ts'
 import type { AttachExport } from '../plane-link/orders.ts'
 
@@ -23,6 +22,7 @@ export interface ShutCounts {
 }
 
 export class ServedExport {
+  readonly #payloadBytesMax: number
   readonly index: number
   readonly exportId: number
   readonly name: string
@@ -73,16 +73,21 @@ export class ServedExport {
   bytesWritten = 0
   errors = 0
 
-  constructor(index: number, order: AttachExport, slotsMax: number) {
+  constructor(
+    index: number,
+    order: AttachExport,
+    limits: { readonly slotsMax: number; readonly payloadBytesMax: number },
+  ) {
+    this.#payloadBytesMax = limits.payloadBytesMax
     this.index = index
     this.exportId = order.exportId
     this.name = order.name
-    this.requestLimits = limitsOf(order.readOnly, order.sizeBytes)
+    this.requestLimits = this.#limitsOf(order.readOnly, order.sizeBytes)
     this.readOnly = order.readOnly
     this.durability = order.durability
     this.clients = order.clients
     this.generationCell = new Int32Array(order.generationCell)
-    this.ledger = new RangeLedger(slotsMax)
+    this.ledger = new RangeLedger(limits.slotsMax)
     this.succession = new WriterSuccession(order.clients)
   }
 
@@ -104,10 +109,10 @@ export class ServedExport {
   }
 
   resize(sizeBytes: number): void {
-    this.requestLimits = limitsOf(this.readOnly, sizeBytes)
+    this.requestLimits = this.#limitsOf(this.readOnly, sizeBytes)
   }
-}
 
-function limitsOf(readOnly: boolean, sizeBytes: number): RequestLimits {
-  return requestLimits(servedAbilities(readOnly, false), sizeBytes, NBD_PAYLOAD_BYTES_MAX)
+  #limitsOf(readOnly: boolean, sizeBytes: number): RequestLimits {
+    return requestLimits(servedAbilities(readOnly, false), sizeBytes, this.#payloadBytesMax)
+  }
 }

@@ -30,7 +30,7 @@ function start(given: WorkerStart): void {
     filesMax: limits.exportsMax,
     operationsMax: limits.slotsMax,
     registeredBytes: layout.inboxesAt,
-    blockingPort: given.blockingPort,
+    ...(given.blockingPort === null ? {} : { blockingPort: given.blockingPort }),
     threadPoolSize: given.threadPoolSize,
   })
   const arrived: Order[] = []
