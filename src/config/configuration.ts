@@ -23,6 +23,19 @@ export type OwnershipConfiguration =
   | { readonly kind: 'directory'; readonly directory: string | null }
   | { readonly kind: 'etcd'; readonly endpoints: readonly string[]; readonly prefix: string }
 
+/** How a lost host is made certain to be lost, and what counts as that without asking anybody. */
+export interface FencingConfiguration {
+  /** Program and arguments, run as the fence agents are. Null: no takeover is possible. */
+  readonly command: readonly string[] | null
+  readonly timeoutMs: number
+  /** Further lines for its standard input, such as the address of a power switch. */
+  readonly options: Readonly<Record<string, string>>
+  /** What to switch off, by a host's name or identity. */
+  readonly plugs: Readonly<Record<string, string>>
+  /** This host's own reboot proves that its writes are over, also on remote storage. */
+  readonly rebootIsProof: boolean
+}
+
 export interface Configuration {
   /** The file that was read, absolute; null when there was none. */
   readonly file: string | null
@@ -35,6 +48,7 @@ export interface Configuration {
   readonly control: readonly Endpoint[]
   readonly log: { readonly level: LogLevel; readonly format: LogFormat }
   readonly ownership: OwnershipConfiguration
+  readonly fencing: FencingConfiguration
   readonly limits: OperatorLimits
   /** In the order in which they were declared; names are unique. `--standby` is already applied to each. */
   readonly exports: readonly ExportDefinition[]

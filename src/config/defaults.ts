@@ -6,6 +6,7 @@
 import { join } from 'node:path'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
+import type { FencingConfiguration } from './configuration.ts'
 import type { Environment } from './environment.ts'
 
 /** What the process was started with; given, not read, so that tests can be somebody else. */
@@ -19,6 +20,14 @@ export const SYSTEM_CONTROL_SOCKET = '/run/interlockd/control.sock'
 export const SYSTEM_STATE_DIRECTORY = '/var/lib/interlockd'
 
 export const defaultListen: readonly Endpoint[] = [{ scheme: 'tcp', host: '127.0.0.1', port: 10_809 }]
+
+export const DEFAULT_FENCING: FencingConfiguration = {
+  command: null,
+  timeoutMs: 60_000,
+  options: {},
+  plugs: {},
+  rebootIsProof: false,
+}
 
 export function hostOfThisProcess(): Host {
   return { environment: process.env, userId: process.getuid?.() ?? 0, workingDirectory: process.cwd() }

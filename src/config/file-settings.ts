@@ -7,7 +7,8 @@ import { dirname } from 'node:path'
 import { checkBoolean, checkDurationMs, checkExportName, checkHttpUrl, checkImageId, checkSizeBytes } from './check.ts'
 import { integerBetween, listOf, oneOf, pathFrom, textOf } from './check.ts'
 import type { Check } from './check.ts'
-import type { OwnershipConfiguration } from './configuration.ts'
+import type { FencingConfiguration, OwnershipConfiguration } from './configuration.ts'
+import { DEFAULT_FENCING } from './defaults.ts'
 import { DEFAULT_OPERATOR_LIMITS, limitProblems, LIMITS } from './limits.ts'
 import type { OperatorLimits } from './limits.ts'
 import { CACHES, CLIENTS_MODES, DURABILITIES, SETTING_NAMES, SETTINGS, STANDBY_READS } from './settings.ts'
@@ -16,6 +17,7 @@ import type { ExportSettings, Settings } from './settings.ts'
 import { isTable, TomlFile } from './toml-file.ts'
 import type { KeyPath, Table } from './toml-file.ts'
 
+const FENCE_TEXT_BYTES_MAX = 4096
 const OWNERSHIP_KINDS = ['directory', 'etcd', 'none'] as const
 
 /** `path` is absolute: relative paths inside the file start at its folder. Throws ConfigurationError if it is not TOML. */
@@ -32,11 +34,13 @@ export function readFileSettings(path: string, text: string): { settings: Settin
   }
   const exports = readExports(root.tables('export'), base)
   const ownership = root.table('ownership')
+  const fencing = root.table('fence')
   const limits = root.table('limits')
   const settings: Settings = {
     ...collector.settings,
     exports,
     ...(ownership && { ownership: readOwnership(ownership, base) }),
+    ...(fencing && { fencing: readFencing(fencing) }),
     ...(limits && { limits: readLimits(limits) }),
   }
   root.finish()
@@ -97,6 +101,18 @@ function ownershipOf(
       return { kind, endpoints: endpoints ?? [], prefix: reader.take('prefix', textOf(1024)) ?? '/interlockd/' }
     }
   }
+}
+
+function readFencing(reader: TableReader): FencingConfiguration {
+  const fencing: FencingConfiguration = {
+    command: reader.take('command', listOf(textOf(FENCE_TEXT_BYTES_MAX))) ?? DEFAULT_FENCING.command,
+    timeoutMs: reader.take('timeout', checkDurationMs) ?? DEFAULT_FENCING.timeoutMs,
+    options: reader.table('options')?.texts() ?? DEFAULT_FENCING.options,
+    plugs: reader.table('plugs')?.texts() ?? DEFAULT_FENCING.plugs,
+    rebootIsProof: reader.take('reboot_is_proof', checkBoolean) ?? DEFAULT_FENCING.rebootIsProof,
+  }
+  reader.finish()
+  return fencing
 }
 
 function readLimits(reader: TableReader): Partial<OperatorLimits> {
@@ -161,6 +177,17 @@ class TableReader {
     return items
       .filter(isTable)
       .map((item, index) => new TableReader(this.#file, [...this.#path, key, index], item, this.#problems))
+  }
+
+  /** Every member as a line of text: names are the operator's own. */
+  texts(): Readonly<Record<string, string>> {
+    const texts: Record<string, string> = {}
+    for (const key of Object.keys(this.#table)) {
+      const text = this.take(key, textOf(FENCE_TEXT_BYTES_MAX))
+      if (/[=\p{Cc}]/u.test(key)) this.reject(key, "cannot be said as a line of the form 'name=value'")
+      else if (text !== undefined) texts[key] = text
+    }
+    return texts
   }
 
   /** Something about the table as a whole. */

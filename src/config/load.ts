@@ -10,7 +10,7 @@ import type { ExportDefinition } from '../exports/verbs.ts'
 import { formatEndpoint, isLoopback } from '../foundation/endpoint.ts'
 import { ConfigurationError } from './configuration.ts'
 import type { Configuration } from './configuration.ts'
-import { defaultControl, defaultListen, defaultStateDirectory } from './defaults.ts'
+import { DEFAULT_FENCING, defaultControl, defaultListen, defaultStateDirectory } from './defaults.ts'
 import type { Host } from './defaults.ts'
 import { readEnvironment } from './environment.ts'
 import { readFileSettings } from './file-settings.ts'
@@ -74,6 +74,7 @@ function merge(sources: Sources, path: string | null, host: Host, problems: stri
     control,
     log: { level: plain.logLevel ?? 'info', format: plain.logFormat ?? 'json' },
     ownership: sources.file.ownership ?? { kind: 'directory', directory: null },
+    fencing: sources.file.fencing ?? DEFAULT_FENCING,
     limits,
     exports: mergeExports(sources, problems),
   }

@@ -11,7 +11,13 @@ import type { Endpoint } from '../foundation/endpoint.ts'
 import { checkBoolean, checkEndpoint, integerBetween, listOf, oneOf, pathFrom } from './check.ts'
 import type { Check } from './check.ts'
 import { ENGINES, LOG_FORMATS, LOG_LEVELS } from './configuration.ts'
-import type { EngineChoice, LogFormat, LogLevel, OwnershipConfiguration } from './configuration.ts'
+import type {
+  EngineChoice,
+  FencingConfiguration,
+  LogFormat,
+  LogLevel,
+  OwnershipConfiguration,
+} from './configuration.ts'
 import { LIMITS } from './limits.ts'
 import type { OperatorLimits } from './limits.ts'
 
@@ -49,6 +55,7 @@ export interface ExportSettings {
 export interface Settings extends Partial<PlainSettings> {
   readonly exports?: readonly ExportSettings[]
   readonly ownership?: OwnershipConfiguration
+  readonly fencing?: FencingConfiguration
   readonly limits?: Partial<OperatorLimits>
 }
 
