@@ -21,6 +21,8 @@ import type { WorkerLimits, WorkerStart } from './worker-start.ts'
 import { SHARED_WORDS, SharedWord } from './worker-start.ts'
 
 const CLOCK_INTERVAL_MS = 250
+/** A worker allocates next to nothing while it serves; what it needs memory for is listings. */
+const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 } as const
 
 /** The worker ended before it answered. */
 export class WorkerGone extends Error {
@@ -53,7 +55,8 @@ export class DataWorker {
   readonly #words: Int32Array
   readonly #doorbell: number
   readonly #memory: MappedMemory
-  readonly #blocking: BlockingThread
+  /** For calls that the file engine cannot make without waiting; io_uring has no need of it. */
+  readonly #blocking: BlockingThread | null
   readonly #waiting = new Map<number, Waiting>()
   readonly #exited: Promise<void>
   readonly #clock: NodeJS.Timeout
@@ -71,9 +74,9 @@ export class DataWorker {
     this.#doorbell = createEventfd()
     assert(this.#doorbell >= 0, 'an eventfd could be made')
     this.#memory = mapMemory(options.arenaLengthBytes)
-    this.#blocking = new BlockingThread(`data-blocking-${options.index}`)
+    this.#blocking = options.engine === 'file' ? new BlockingThread(`data-blocking-${options.index}`) : null
     const { port1, port2 } = new MessageChannel()
-    const blockingPort = this.#blocking.connectBlockingThread()
+    const blockingPort = this.#blocking?.connectBlockingThread() ?? null
     const start: WorkerStart = {
       index: options.index,
       engine: options.engine,
@@ -96,7 +99,8 @@ export class DataWorker {
     this.#worker = new Worker(new URL('../data/worker.js', import.meta.url), {
       name: `data-${options.index}`,
       workerData: start,
-      transferList: [port2, blockingPort],
+      transferList: blockingPort === null ? [port2] : [port2, blockingPort],
+      resourceLimits: HEAP,
       trackUnmanagedFds: false,
     })
     this.#exited = new Promise((resolve) => {
@@ -149,7 +153,7 @@ export class DataWorker {
       if (this.#options.engine === 'file') this.#port.close()
     }
     await this.#exited
-    await this.#blocking.close()
+    await this.#blocking?.close()
   }
 
   /** For the last moment of a process: the worker must not sleep through it. */
@@ -202,6 +206,7 @@ export class DataWorker {
     }
     // The kernel may still write to the arena of a worker that died, so that memory stays mapped.
     if (this.#ringDescriptor >= 0) closeDescriptor(this.#ringDescriptor)
+    void this.#blocking?.close()
     this.#options.onDeath(this.#failure ?? new Error(`the data worker ${this.index} ended by itself`))
   }
 }

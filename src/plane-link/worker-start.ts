@@ -26,7 +26,8 @@ export interface WorkerStart {
   readonly doorbellDescriptor: number
   readonly shared: SharedArrayBuffer
   readonly port: MessagePort
-  readonly blockingPort: MessagePort
+  /** Null for io_uring. */
+  readonly blockingPort: MessagePort | null
   readonly threadPoolSize: number
 }
 

@@ -21,7 +21,7 @@ import type { Scratch } from './scratch.ts'
 export type EngineName = 'file' | 'io_uring'
 
 /** Every test against the daemon runs over each of these. */
-export const ENGINES: readonly EngineName[] = ['file']
+export const ENGINES: readonly EngineName[] = ['io_uring', 'file']
 
 const PROJECT = join(import.meta.dirname, '../..')
 const READY_TIMEOUT_MS = 15_000
