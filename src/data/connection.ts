@@ -9,6 +9,7 @@
 
 import type { ClientGone } from '../plane-link/reports.ts'
 import { Ring } from './ring.ts'
+import type { WaitingLine } from './waiting-line.ts'
 
 export type ConnectionState = 'open' | 'leaving' | 'ending' | 'gone'
 export type GoneReason = ClientGone['reason']
@@ -91,7 +92,8 @@ export class Connection {
   sentMs: number
   active = false
   inSendList = false
-  waitingForMemory = false
+  /** Where it waits, if it does: for a request slot, or for memory. */
+  line: WaitingLine | undefined
   /** The succession knows it. */
   arrived = false
 

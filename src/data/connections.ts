@@ -14,6 +14,7 @@ import type { PlaneState } from './plane-state.ts'
 import type { ConnectionEnds, RequestReader } from './request-reader.ts'
 import type { ServedExport } from './served-export.ts'
 import { TokenKind, makeToken } from './token.ts'
+import type { WaitingLine } from './waiting-line.ts'
 
 /** Of a connection whose export had gone before it came. */
 const NO_EXPORT = -1
@@ -190,31 +191,34 @@ export class Connections implements ConnectionEnds {
 
   /**
    * When others have waited too long for memory or a request slot: cuts the peer that keeps the most of it and stands
-   * still. Whose request our own gate has parked is cut only if there is nobody else.
+   * still. Whose request our own gate has parked is cut only for its memory, and only if there is nobody else.
    */
   cutStalled(): void {
-    const { memoryQueue, memoryQueueSinceMs, nowMs, limits, connections, tracker } = this.#state
-    if (memoryQueue.count === 0 || nowMs - memoryQueueSinceMs < limits.stalledPeerMs) return
+    const { slotLine, memoryLine, nowMs, limits, tracker } = this.#state
     const since = nowMs - limits.stalledPeerMs
-    const isStalled = (connection: Connection): boolean => connection.stalledSinceMs <= since
-    let worst: Connection | undefined
-    let kept = ''
-    if (connections[memoryQueue.at(0)]?.stage === Stage.header) {
-      worst = this.#mostOf(isStalled, ({ index }) => tracker.outstandingOfClient(index))
-      kept = 'requests'
-    } else {
-      const memory = ({ heldBytes }: Connection): number => heldBytes
-      worst = this.#mostOf(isStalled, memory) ?? this.#mostOf(({ stage }) => stage === Stage.admission, memory)
-      kept = `${worst?.heldBytes ?? 0} bytes of buffers`
+    if (slotLine.count > 0 && slotLine.sinceMs <= since) {
+      const slots = ({ index }: Connection): number => tracker.outstandingOfClient(index)
+      const worst = this.#mostOf((connection) => connection.stalledSinceMs <= since, slots)
+      if (worst !== undefined) this.#cut(worst, slotLine, `${slots(worst)} requests`)
     }
-    if (worst === undefined) return
-    this.#state.memoryQueueSinceMs = nowMs
-    this.end(worst, 'starved', `its ${kept} stood still while others waited`)
+    if (memoryLine.count > 0 && memoryLine.sinceMs <= since) {
+      const memory = ({ heldBytes }: Connection): number => heldBytes
+      const worst =
+        this.#mostOf((connection) => connection.stalledSinceMs <= since, memory) ??
+        this.#mostOf(({ stage }) => stage === Stage.admission, memory)
+      if (worst !== undefined) this.#cut(worst, memoryLine, `${worst.heldBytes} bytes of buffers`)
+    }
   }
 
   /** Something here depends on time: the main thread is asked to wake this worker now and then. */
   get needsClock(): boolean {
-    return this.#state.memoryQueue.count > 0 || this.#departing.some((connection) => connection.cutAtMs > 0)
+    const { slotLine, memoryLine } = this.#state
+    return slotLine.count + memoryLine.count > 0 || this.#departing.some((connection) => connection.cutAtMs > 0)
+  }
+
+  #cut(worst: Connection, line: WaitingLine, kept: string): void {
+    line.sinceMs = this.#state.nowMs
+    this.end(worst, 'starved', `${kept} stood still while others waited`)
   }
 
   #limit(connection: Connection): void {
@@ -247,7 +251,7 @@ export class Connections implements ConnectionEnds {
   #forget(connection: Connection): void {
     const others = (row: number): boolean => row !== connection.index
     this.#state.active.filter(others)
-    this.#state.memoryQueue.filter(others)
+    connection.line?.forget(connection.index)
     this.#state.sendList.filter(others)
     this.#state.connections[connection.index] = undefined
     this.#freeRows.push(connection.index)

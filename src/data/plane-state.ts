@@ -17,6 +17,7 @@ import { NO_BUFFER, RequestIo } from './request-io.ts'
 import { Ring } from './ring.ts'
 import type { ServedExport } from './served-export.ts'
 import { TOKEN_INDEX_MAX } from './token.ts'
+import { WaitingLine } from './waiting-line.ts'
 
 export interface DataLimits {
   readonly slotsMax: number
@@ -45,9 +46,8 @@ export class PlaneState {
   readonly exports: (ServedExport | undefined)[]
   /** Connections with something to parse, in the order of their turn. */
   readonly active: Ring
-  /** Connections that wait for memory or for a request slot, first come first served. */
-  readonly memoryQueue: Ring
-  memoryQueueSinceMs = 0
+  readonly slotLine: WaitingLine
+  readonly memoryLine: WaitingLine
   /** Connections with answers to send in this turn. */
   readonly sendList: Ring
   readonly say: (message: WorkerMessage) => void
@@ -75,7 +75,8 @@ export class PlaneState {
     this.connections = new Array<Connection | undefined>(limits.connectionsMax).fill(undefined)
     this.exports = new Array<ServedExport | undefined>(limits.exportsMax).fill(undefined)
     this.active = new Ring(limits.connectionsMax)
-    this.memoryQueue = new Ring(limits.connectionsMax)
+    this.slotLine = new WaitingLine(limits.connectionsMax)
+    this.memoryLine = new WaitingLine(limits.connectionsMax)
     this.sendList = new Ring(limits.connectionsMax)
     this.say = say
   }

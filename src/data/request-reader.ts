@@ -23,6 +23,7 @@ import { Stage } from './connection.ts'
 import type { Executor } from './executor.ts'
 import type { PlaneState } from './plane-state.ts'
 import { TokenKind, makeToken } from './token.ts'
+import type { WaitingLine } from './waiting-line.ts'
 
 /** Steps (four to a request) that one connection may take before the next one has its turn. */
 const STEPS_PER_TURN = 256
@@ -62,7 +63,8 @@ export class RequestReader {
       connection.active = false
       if (connection.state === 'open') this.#serve(connection)
     }
-    this.#serveMemoryQueue()
+    this.#serveLine(this.#state.memoryLine)
+    this.#serveLine(this.#state.slotLine)
     if (active.count > 0) this.#state.again = true
   }
 
@@ -140,7 +142,7 @@ export class RequestReader {
       return false
     }
     if (!this.#mayTakeSlot(connection)) {
-      this.#queue(connection)
+      this.#wait(connection, this.#state.slotLine)
       return false
     }
     const slot = tracker.begin(
@@ -155,7 +157,7 @@ export class RequestReader {
       this.#state.nowMs,
     )
     assert(slot >= 0, 'a slot is free')
-    this.#leaveQueue(connection)
+    this.#served(connection)
     connection.head += REQUEST_HEADER_BYTES
     const error = checkRequest(header, served.requestLimits)
     const carries = header.command === nbd.NBD_CMD_WRITE ? header.length : 0
@@ -212,7 +214,7 @@ export class RequestReader {
 
   /** Reserves all the memory that the request needs. */
   #reserve(connection: Connection): boolean {
-    const { tracker, io, arena, memoryQueue, limits } = this.#state
+    const { tracker, io, arena, memoryLine, limits } = this.#state
     const slot = connection.slot
     const served = this.#state.exportOf(slot)
     const command = tracker.command[slot] as number
@@ -226,13 +228,13 @@ export class RequestReader {
     if (needed === 0) return true
     const footprint = BufferArena.footprint(needed)
     if (connection.heldBytes > 0 && connection.heldBytes + footprint > limits.arenaBytes / 4) return false
-    const first = memoryQueue.count === 0 || memoryQueue.at(0) === connection.index
-    const buffer = first ? arena.allocate(needed) : -1
+    const mayTake = memoryLine.count === 0 || memoryLine.first === connection.index
+    const buffer = mayTake ? arena.allocate(needed) : -1
     if (buffer < 0) {
-      this.#queue(connection)
+      this.#wait(connection, memoryLine)
       return false
     }
-    this.#leaveQueue(connection)
+    this.#served(connection)
     connection.receivedMs = this.#state.nowMs
     io.buffer[slot] = buffer
     io.bufferBytes[slot] = footprint
@@ -336,38 +338,31 @@ export class RequestReader {
 
   /** The last slots are kept for those who wait, in their order. */
   #mayTakeSlot(connection: Connection): boolean {
-    const { memoryQueue, tracker } = this.#state
-    if (!connection.waitingForMemory) return tracker.freeCount > memoryQueue.count
-    return tracker.freeCount > 0 && memoryQueue.at(0) === connection.index
+    const { slotLine, tracker } = this.#state
+    if (connection.line === undefined) return tracker.freeCount > slotLine.count
+    return tracker.freeCount > 0 && slotLine.first === connection.index
   }
 
-  /** Waits for memory, or for a request slot, behind those that came before. */
-  #queue(connection: Connection): void {
-    if (connection.waitingForMemory) return
-    const { memoryQueue } = this.#state
-    connection.waitingForMemory = true
-    if (memoryQueue.count === 0) this.#state.memoryQueueSinceMs = this.#state.nowMs
-    memoryQueue.push(connection.index)
+  #wait(connection: Connection, line: WaitingLine): void {
+    if (connection.line !== undefined) return
+    connection.line = line
+    line.join(connection.index, this.#state.nowMs)
   }
 
-  /** It got what it waited for; only the first in the queue does. */
-  #leaveQueue(connection: Connection): void {
-    if (!connection.waitingForMemory) return
-    const { memoryQueue, nowMs } = this.#state
-    assert(memoryQueue.shift() === connection.index, 'whoever waits is served in turn')
-    connection.waitingForMemory = false
-    this.#state.memoryQueueSinceMs = nowMs
+  /** It has what it waited for, if it did. */
+  #served(connection: Connection): void {
+    connection.line?.leave(connection.index, this.#state.nowMs)
+    connection.line = undefined
   }
 
-  /** Serves those who wait, strictly in their order, until the first of them has to go on waiting. */
-  #serveMemoryQueue(): void {
-    const { memoryQueue, connections } = this.#state
+  /** Serves those who wait until the first of them has to go on waiting. */
+  #serveLine(line: WaitingLine): void {
     let tried = -1
-    while (memoryQueue.count > 0) {
-      const first = memoryQueue.at(0)
-      const connection = connections[first]
+    while (line.count > 0) {
+      const { first } = line
+      const connection = this.#state.connections[first]
       if (connection?.state !== 'open') {
-        memoryQueue.shift()
+        line.forget(first)
         continue
       }
       if (first === tried) return
