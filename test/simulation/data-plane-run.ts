@@ -1,0 +1,630 @@
+/**
+ * One run of the simulation that `data-plane.test.ts` describes: exports that live through random rounds, clients that
+ * behave as badly as clients may, and the checks that hold all the time or at the end. Everything follows from the seed.
+ */
+
+import { Phase } from '../../src/interlock/request-tracker.ts'
+import type { ServedExport } from '../../src/data/served-export.ts'
+import { assert, present } from '../../src/foundation/assert.ts'
+import type { ClientGone, Notice } from '../../src/plane-link/reports.ts'
+import type { FrontendRequest, SimulatedFrontend } from '../support/simulated-frontend.ts'
+import { COMMAND, ERROR, FLAG } from '../support/simulated-frontend.ts'
+import type { DiskRecord } from '../support/simulated-engine.ts'
+import type { DiskSubmission } from '../support/simulated-plane.ts'
+import { SimulatedPlane } from '../support/simulated-plane.ts'
+import { SeededRandom } from '../support/seeded-random.ts'
+import { ExportLife } from './export-life.ts'
+import { ImageModel } from './image-model.ts'
+import type { ModelWrite } from './image-model.ts'
+
+const BLOCK_BYTES = 512
+const PART_BYTES = 48 * 1024
+const EIO = 5
+const ENOSPC = 28
+const EOPNOTSUPP = 95
+const STEPS_MAX = 60_000
+const NOISE = noise(256 * 1024)
+
+export interface RunSummary {
+  readonly requests: number
+  readonly answered: number
+  readonly reasons: ReadonlyMap<string, number>
+  readonly rounds: number
+  readonly faults: number
+  readonly powerCut: boolean
+}
+
+interface Client {
+  readonly frontend: SimulatedFrontend
+  readonly life: ExportLife
+  readonly wants: number
+  /** It made a promise with NBD_CMD_DISC, broke the protocol, or cut the connection: it is owed nothing any more. */
+  departed: boolean
+  sentAt: Map<number, number>
+  /** Errors that the request deserves whatever happens; absent for a good one. */
+  deserved: Map<number, number>
+  readonly patience: number
+}
+
+export class DataPlaneRun {
+  readonly #random: SeededRandom
+  readonly #harness: SimulatedPlane
+  readonly #lives: ExportLife[] = []
+  readonly #models = new Map<number, ImageModel>()
+  readonly #clients: Client[] = []
+  readonly #writes = new Map<FrontendRequest, ModelWrite>()
+  /** By slot: the write in it. */
+  readonly #slots = new Map<number, ModelWrite>()
+  readonly #aborted: ModelWrite[] = []
+  readonly #faultChance: number
+  #faultsAllowed = true
+  /** Counts events; orders them. */
+  #now = 1
+  #faults = 0
+  #frozenFor = 0
+
+  constructor(seed: number) {
+    const random = new SeededRandom(seed)
+    this.#random = random
+    this.#faultChance = random.pick([0, 0, 0.01, 0.05])
+    const exportsCount = random.between(1, 3)
+    const slotsMax = random.pick([4, 8, 16, 48])
+    this.#harness = new SimulatedPlane({
+      seed,
+      parts: exportsCount,
+      partBytes: PART_BYTES,
+      limits: {
+        slotsMax,
+        connectionsMax: random.pick([4, 8]),
+        requestsPerConnectionMax: Math.min(slotsMax, random.pick([2, 4, 16])),
+        arenaBytes: random.pick([128, 256, 1024]) * 1024,
+        inboxBytes: random.pick([4096, 8192, 65536]),
+        payloadBytesMax: PART_BYTES,
+        stalledPeerMs: 400,
+        farewellMs: 60,
+      },
+      engine: {
+        blockBytes: BLOCK_BYTES,
+        diskDepth: random.pick([1, 2, 8, 32]),
+        socketBufferBytes: random.pick([64, 4096, 65536]),
+        shortChance: random.pick([0, 0.1, 0.5]),
+        batchChance: random.pick([0.1, 0.6, 0.9]),
+        plan: (record) => this.#plan(record),
+      },
+    })
+    this.#harness.engine.disk.format(NOISE.subarray(0, PART_BYTES * exportsCount))
+    for (let exportId = 1; exportId <= exportsCount; exportId += 1) this.#begin(exportId)
+    this.#watch()
+  }
+
+  run(): RunSummary {
+    const cutAt = this.#random.chance(0.25) ? this.#random.between(50, 1500) : Infinity
+    for (let steps = 0; steps < STEPS_MAX; steps += 1) {
+      if (steps === cutAt) return this.#powerCut()
+      this.#act()
+      this.#step()
+      if (this.#lives.every((life) => life.isOver) && this.#clients.every((client) => this.#isIdle(client))) break
+      assert(steps < STEPS_MAX - 1, 'the run comes to its end')
+    }
+    this.#finish()
+    return this.#summary(false)
+  }
+
+  // Set up.
+
+  #begin(exportId: number): void {
+    const random = this.#random
+    const life = new ExportLife(this.#harness, random, {
+      exportId,
+      durability: random.pick(['sync', 'sync', 'writeback']),
+      clients: random.pick(['exclusive', 'exclusive', 'shared']),
+      sizeBytes: PART_BYTES,
+      readOnly: random.chance(0.08),
+      alignmentBytes: random.pick([512, 512, 1024, 4096]),
+      rounds: random.between(1, 4),
+    })
+    const model = new ImageModel(PART_BYTES, BLOCK_BYTES, (position, length) =>
+      this.#harness.disk(position, length, exportId),
+    )
+    life.onHolds = (holds) => {
+      model.holds = holds
+    }
+    life.onSynced = (since) => {
+      model.synced(since)
+    }
+    life.onDrained = (indeterminate) => {
+      model.checkIndeterminate(indeterminate)
+    }
+    life.clock = () => this.#tick()
+    life.onAttached = (served) => {
+      this.#watchLedger(served, model)
+    }
+    life.onAborted = (aborted) => {
+      for (const { client, cookie } of aborted) this.#wasAborted(client, Number(`0x${cookie}`))
+    }
+    this.#models.set(exportId, model)
+    this.#lives.push(life)
+  }
+
+  #watch(): void {
+    const harness = this.#harness
+    harness.onDisk = (submission) => {
+      this.#submitted(submission)
+    }
+    harness.onNotice = (notice) => {
+      this.#noticed(notice)
+    }
+    harness.onTurn = () => {
+      for (const model of this.#models.values()) model.checkUntouched()
+    }
+  }
+
+  /** The ledger is where a write is admitted and where it leaves; what it answers is its own affair. */
+  #watchLedger(served: ServedExport, model: ImageModel): void {
+    const { ledger } = served
+    const admit = ledger.admit.bind(ledger)
+    const clear = ledger.clear.bind(ledger)
+    ledger.admit = (slot, offset, length) => {
+      const write = this.#writeIn(slot, { offset, length })
+      this.#slots.set(slot, write)
+      model.admit(write)
+      return admit(slot, offset, length)
+    }
+    ledger.clear = (slot, ready) => {
+      const write = present(this.#slots.get(slot), `the write in slot ${slot}`)
+      this.#slots.delete(slot)
+      model.clear(write, this.#tick())
+      clear(slot, ready)
+    }
+  }
+
+  #writeIn(slot: number, wide: { readonly offset: number; readonly length: number }): ModelWrite {
+    const { state } = this.#harness.plane
+    const client = this.#clientOf(state.connectionOf(slot).clientId)
+    const cookie = Number(`0x${state.tracker.cookieText(slot)}`)
+    const request = present(client.frontend.requests.get(cookie), `the request with cookie ${cookie}`)
+    const write: ModelWrite = {
+      what: `${request.cookie.toString(16)} (command ${request.command}, ${request.offset}+${request.length})`,
+      command: request.command,
+      range: { offset: request.offset, length: request.length },
+      wide,
+      payload: request.payload,
+      submissions: 0,
+      cleared: false,
+      clearedAt: 0,
+      failed: false,
+      applied: false,
+    }
+    this.#writes.set(request, write)
+    return write
+  }
+
+  #clientOf(clientId: number): Client {
+    return present(
+      this.#clients.find(({ frontend }) => frontend.clientId === clientId),
+      `client ${clientId}`,
+    )
+  }
+
+  // What happens, and what must be so.
+
+  #tick(): number {
+    this.#now += 1
+    return this.#now
+  }
+
+  #plan(record: DiskRecord): number {
+    if (!this.#faultsAllowed) return 0
+    if (record.kind === 'discard' || record.kind === 'zero') {
+      if (this.#random.chance(0.2)) return -EOPNOTSUPP
+    }
+    if (!this.#random.chance(this.#faultChance)) return 0
+    if (record.kind === 'sync' && this.#random.chance(0.5)) return 0
+    return this.#random.pick([-EIO, -ENOSPC])
+  }
+
+  #submitted(submission: DiskSubmission): void {
+    const { kind, part, generation, token, position, lengthBytes } = submission
+    const exportId = part + 1
+    const life = present(this.#lives[part], 'the life of an export')
+    if (kind === 'sync') return
+    assert(!life.isQuiet, `export ${exportId}: nothing is submitted after its drain was reported`)
+    if (kind === 'read') return
+    const allowed = Atomics.load(present(this.#harness.cells.get(exportId), 'a cell'), 0)
+    assert(generation > 0 && allowed === generation, `export ${exportId}: generation ${generation} may write`)
+    const slot = (token >> 3) & 0xffff
+    const write = present(this.#slots.get(slot), `the write in slot ${slot}`)
+    present(this.#models.get(exportId), 'a model').submit(write, { offset: position, length: lengthBytes })
+  }
+
+  #wasAborted(clientId: number, cookie: number): void {
+    const request = present(this.#clientOf(clientId).frontend.requests.get(cookie), 'a request that was aborted')
+    assert(request.reply === undefined, 'what was aborted was not answered')
+    const write = this.#writes.get(request)
+    if (write !== undefined) this.#aborted.push(write)
+  }
+
+  #noticed(notice: Notice): void {
+    if (notice.kind === 'exportFaulted') {
+      this.#faults += 1
+      assert(this.#faultsAllowed, 'an export is faulted only by its disk')
+      present(this.#lives[notice.exportId - 1], 'the life of an export').fault()
+    }
+    if (notice.kind === 'writeFailed') {
+      const life = present(this.#lives[notice.exportId - 1], 'the life of an export')
+      if (life.durability === 'sync') present(this.#models.get(notice.exportId), 'a model').failed(notice.range)
+    }
+    if (notice.kind === 'clientGone') this.#clientGone(notice)
+  }
+
+  #clientGone(notice: ClientGone): void {
+    const { frontend, life, departed } = this.#clientOf(notice.clientId)
+    if (notice.reason === 'starved') {
+      const stands = !frontend.isReading || frontend.unsentBytes > 0 || departed || !life.isAdmitting
+      assert(stands, `client ${notice.clientId} was cut as stalled and stood still: ${notice.detail}`)
+    }
+    if (notice.reason === 'lost') assert(frontend.hasFinished, 'a connection is lost only when its client cuts it')
+    if (notice.reason === 'protocol') assert(departed, 'only who breaks the protocol is cut for it')
+    if (notice.reason === 'evicted' || notice.reason === 'barred') {
+      assert(life.clients === 'exclusive', 'nobody is evicted where all may write')
+    }
+  }
+
+  #replied(client: Client, request: FrontendRequest): void {
+    const { error, data } = present(request.reply, 'a reply')
+    const sentAt = present(client.sentAt.get(request.cookie), 'when it was sent')
+    const what = `client ${client.frontend.clientId}, cookie ${request.cookie.toString(16)}`
+    const deserved = client.deserved.get(request.cookie)
+    if (deserved !== undefined) {
+      assert(error === deserved, `${what}: error ${error}, and ${deserved} was due`)
+      return
+    }
+    const write = this.#writes.get(request)
+    if (write !== undefined) assert(!this.#aborted.includes(write), `${what}: what was aborted is not answered`)
+    if (error !== 0) {
+      this.#checkError(client, request, error, what)
+      return
+    }
+    const model = present(this.#models.get(client.life.exportId), 'a model')
+    if (request.command === COMMAND.READ) model.checkRead(what, request.offset, data, sentAt)
+    if (request.command === COMMAND.FLUSH && client.life.generationEver > 0) model.flushed(sentAt)
+    if (write === undefined) return
+    const promised = client.life.durability === 'sync' || (request.flags & FLAG.FUA) !== 0
+    model.answered(write, promised && request.command !== COMMAND.TRIM)
+  }
+
+  #checkError(client: Client, request: FrontendRequest, error: number, what: string): void {
+    switch (error) {
+      case ERROR.EIO:
+      case ERROR.ENOSPC:
+        assert(this.#faultChance > 0, `${what}: error ${error} on a good disk`)
+        return
+      case ERROR.ESHUTDOWN:
+        assert(client.life.everRefused, `${what}: refused by a gate that never refused`)
+        return
+      case ERROR.ENOTSUP:
+        assert((request.flags & FLAG.FAST_ZERO) !== 0, `${what}: NBD_ENOTSUP belongs to a fast zero`)
+        return
+      default:
+        throw new Error(`${what}: unexpected error ${error}`)
+    }
+  }
+
+  // The world around the plane.
+
+  #step(): void {
+    this.#harness.step()
+    if (this.#random.chance(0.5)) this.#harness.nowMs += this.#random.between(0, 4)
+    if (this.#random.chance(0.01)) {
+      // Before much time passes, all that takes little time has happened.
+      this.#harness.settle()
+      this.#harness.nowMs += this.#random.between(0, 500)
+      if (this.#harness.clockWanted) this.#harness.engine.wake()
+    }
+    for (const { frontend } of this.#clients) frontend.poll()
+    for (const life of this.#lives) life.step()
+  }
+
+  #act(): void {
+    const random = this.#random
+    this.#freezeOrThaw()
+    if (random.chance(0.08)) this.#connect()
+    for (const client of this.#clients) {
+      if (this.#harness.gone.has(client.frontend.clientId)) continue
+      if (random.chance(0.4)) this.#actAs(client)
+    }
+  }
+
+  #freezeOrThaw(): void {
+    if (this.#frozenFor > 0) {
+      this.#frozenFor -= 1
+      if (this.#frozenFor === 0) this.#harness.engine.setDiskFrozen(false)
+    } else if (this.#random.chance(0.005)) {
+      this.#frozenFor = this.#random.between(1, 80)
+      this.#harness.engine.setDiskFrozen(true)
+    }
+  }
+
+  #connect(): void {
+    const random = this.#random
+    const live = this.#clients.filter(({ frontend }) => !this.#harness.gone.has(frontend.clientId)).length
+    if (live >= this.#harness.limits.connectionsMax || this.#clients.length > 40) return
+    const life = random.pick(this.#lives)
+    if (!life.isAttached || life.isOver) return
+    // In an exclusive export every newcomer that writes ends somebody: not too many of them, or nothing gets done.
+    const rivals = this.#clients.filter((one) => one.life === life && !this.#harness.gone.has(one.frontend.clientId))
+    if (life.clients === 'exclusive' && rivals.length > 0 && !random.chance(0.1)) return
+    const identity = `host-${random.between(1, 3)}`
+    const { frontend, adoption } = this.#harness.connectLater(life.exportId, { peerIdentity: identity })
+    const client: Client = {
+      frontend,
+      life,
+      wants: random.between(1, 25),
+      departed: false,
+      sentAt: new Map(),
+      deserved: new Map(),
+      patience: random.pick([1, 1, 30, 5000]),
+    }
+    this.#clients.push(client)
+    frontend.onReply = (request) => {
+      this.#replied(client, request)
+    }
+    for (let count = random.between(0, 3); count > 0; count -= 1) this.#request(client)
+    const unread = random.chance(0.5) ? frontend.takeUnsent(random.between(0, frontend.unsentBytes)) : new Uint8Array(0)
+    this.#harness.post({ ...adoption, unread })
+  }
+
+  #actAs(client: Client): void {
+    const random = this.#random
+    const { frontend } = client
+    if (client.departed || frontend.hasFinished) {
+      if (!frontend.isReading && random.chance(0.02)) frontend.setReading(true)
+      if (frontend.unsentBytes > 0 && !frontend.hasFinished) this.#deliver(client)
+      else if (!frontend.hasFinished && random.chance(0.05)) frontend.close()
+      return
+    }
+    if (frontend.requests.size < client.wants && random.chance(0.5)) this.#request(client)
+    this.#deliver(client)
+    if (random.chance(0.01)) frontend.setReading(!frontend.isReading)
+    if (random.chance(0.004)) this.#cut(client)
+    if (frontend.requests.size >= client.wants && random.chance(0.05)) this.#leave(client)
+  }
+
+  #deliver(client: Client): void {
+    const { frontend, patience } = client
+    if (frontend.unsentBytes === 0) return
+    frontend.deliver(Math.min(frontend.unsentBytes, this.#random.between(1, patience * 100)))
+  }
+
+  #cut(client: Client): void {
+    const { frontend } = client
+    client.departed = true
+    switch (this.#random.between(1, 4)) {
+      case 1:
+        frontend.reset()
+        return
+      case 2:
+        frontend.close()
+        return
+      case 3:
+        frontend.finish()
+        return
+      default:
+        // A header that is none.
+        frontend.queueBytes(Uint8Array.from({ length: 28 }, () => 7))
+    }
+  }
+
+  #leave(client: Client): void {
+    const { frontend } = client
+    client.departed = true
+    frontend.queue({ command: COMMAND.DISC })
+    if (this.#random.chance(0.5)) {
+      frontend.deliver()
+      if (this.#random.chance(0.5)) frontend.finish()
+    }
+  }
+
+  #request(client: Client): void {
+    const random = this.#random
+    if (random.chance(0.08)) {
+      this.#badRequest(client)
+      return
+    }
+    const command = random.pick([0, 0, 1, 1, 1, 1, 3, 4, 5, 6, 6])
+    const fua = random.chance(0.2) ? FLAG.FUA : 0
+    if (command === COMMAND.FLUSH) {
+      this.#queue(client, { command, flags: 0, offset: 0, payload: undefined, length: 0 })
+      return
+    }
+    const { offset, length } = this.#someRange()
+    let flags = fua
+    if (command === COMMAND.WRITE_ZEROES) {
+      if (random.chance(0.4)) flags |= FLAG.NO_HOLE
+      if (random.chance(0.3)) flags |= FLAG.FAST_ZERO
+    }
+    const payload = command === COMMAND.WRITE ? this.#payload(length) : undefined
+    const request = this.#queue(client, { command, flags, offset, length, payload })
+    const isWrite = command === COMMAND.WRITE || command === COMMAND.TRIM || command === COMMAND.WRITE_ZEROES
+    if (client.life.readOnly && isWrite) client.deserved.set(request.cookie, ERROR.EPERM)
+  }
+
+  #badRequest(client: Client): void {
+    const random = this.#random
+    const beyond = PART_BYTES - random.between(0, 600)
+    const { readOnly } = client.life
+    switch (random.between(1, 6)) {
+      case 1: {
+        const payload = this.#payload(random.between(601, 20_000))
+        const request = this.#queue(client, { command: COMMAND.WRITE, flags: 0, offset: beyond, payload, length: -1 })
+        client.deserved.set(request.cookie, readOnly ? ERROR.EPERM : ERROR.ENOSPC)
+        return
+      }
+      case 2: {
+        const payload = this.#payload(random.between(1, 3000))
+        const request = this.#queue(client, { command: COMMAND.WRITE, flags: 0x80, offset: 0, payload, length: -1 })
+        client.deserved.set(request.cookie, ERROR.EINVAL)
+        return
+      }
+      case 3: {
+        const fields = { command: COMMAND.READ, flags: 0, offset: beyond, length: 700, payload: undefined }
+        client.deserved.set(this.#queue(client, fields).cookie, ERROR.EINVAL)
+        return
+      }
+      case 4: {
+        const command = random.pick([7, 8, 99, 255, 256, 65535])
+        const request = this.#queue(client, { command, flags: 0, offset: 0, length: 512, payload: undefined })
+        client.deserved.set(request.cookie, ERROR.EINVAL)
+        return
+      }
+      case 5: {
+        const fields = { command: COMMAND.WRITE, flags: 0, offset: 512, length: 0, payload: undefined }
+        client.deserved.set(this.#queue(client, fields).cookie, readOnly ? ERROR.EPERM : ERROR.EINVAL)
+        return
+      }
+      default: {
+        const fields = { command: COMMAND.TRIM, flags: FLAG.NO_HOLE, offset: 0, length: 512, payload: undefined }
+        client.deserved.set(this.#queue(client, fields).cookie, ERROR.EINVAL)
+      }
+    }
+  }
+
+  #queue(
+    client: Client,
+    fields: {
+      readonly command: number
+      readonly flags: number
+      readonly offset: number
+      /** -1: that of the payload. */
+      readonly length: number
+      readonly payload: Uint8Array | undefined
+    },
+  ): FrontendRequest {
+    const { payload, length, ...rest } = fields
+    const request = client.frontend.queue({
+      ...rest,
+      length: length < 0 ? (payload?.length ?? 0) : length,
+      ...(payload === undefined ? {} : { payload }),
+    })
+    client.sentAt.set(request.cookie, this.#tick())
+    return request
+  }
+
+  /** Most of them small and in few places, so that they overlap; aligned, unaligned, and now and then large. */
+  #someRange(): { readonly offset: number; readonly length: number } {
+    const random = this.#random
+    if (random.chance(0.1)) {
+      const offset = random.between(0, PART_BYTES - 1)
+      return { offset, length: random.between(1, PART_BYTES - offset) }
+    }
+    const unit = random.pick([1, 512, 512, 4096])
+    const places = Math.floor(8192 / unit)
+    const offset = random.between(0, places - 1) * unit
+    return { offset, length: random.between(1, Math.min(4, places)) * (unit === 1 ? random.between(1, 1500) : unit) }
+  }
+
+  /** Somewhere out of the same noise: two payloads are hardly ever alike. */
+  #payload(length: number): Uint8Array {
+    const from = this.#random.between(0, NOISE.length - length)
+    return NOISE.subarray(from, from + length)
+  }
+
+  #isIdle({ frontend, wants, departed }: Client): boolean {
+    return this.#harness.gone.has(frontend.clientId) || departed || frontend.requests.size >= wants
+  }
+
+  // The end.
+
+  /** Power goes; what was promised must be there. */
+  #powerCut(): RunSummary {
+    for (const { frontend } of this.#clients) frontend.poll()
+    this.#harness.engine.powerCut()
+    for (const model of this.#models.values()) model.checkSurvivors()
+    return this.#summary(true)
+  }
+
+  #finish(): void {
+    const harness = this.#harness
+    this.#faultsAllowed = false
+    harness.engine.setDiskFrozen(false)
+    for (const life of this.#lives) life.reopen(() => this.#settle())
+    for (const { frontend, departed } of this.#clients) {
+      if (!departed) frontend.deliver()
+      if (!departed && !frontend.isReading && this.#random.chance(0.7)) frontend.setReading(true)
+    }
+    // Whoever stands still is cut after a while, one after the other.
+    for (let round = 0; round < 50; round += 1) {
+      this.#settle()
+      harness.pass(harness.limits.stalledPeerMs + 1)
+    }
+    this.#settle()
+    this.#checkAnswered()
+    for (const life of this.#lives) life.close(() => this.#settle())
+    this.#checkImages()
+    this.#disposeOfAll()
+  }
+
+  #settle(): void {
+    this.#harness.settle()
+    for (const { frontend } of this.#clients) frontend.poll()
+    this.#harness.settle()
+  }
+
+  /** Whoever kept to the rules and is still there has every answer. */
+  #checkAnswered(): void {
+    for (const { frontend, departed } of this.#clients) {
+      if (departed || this.#harness.gone.has(frontend.clientId) || !frontend.isReading) continue
+      const first = frontend.unanswered[0]
+      assert(
+        first === undefined,
+        `client ${frontend.clientId} has ${frontend.unanswered.length} requests unanswered, from ${first?.cookie.toString(16) ?? ''}`,
+      )
+    }
+    const { tracker } = this.#harness.plane.state
+    for (const phase of tracker.phase) {
+      assert(phase === Phase.FREE || phase === Phase.CLEARED || phase === Phase.PARSED, 'nothing admitted is left')
+    }
+  }
+
+  #checkImages(): void {
+    for (const model of this.#models.values()) {
+      assert(model.unclearedCount === 0, 'every admitted write has cleared')
+      model.checkUntouched()
+    }
+    for (const write of this.#aborted) assert(write.submissions === 0, `${write.what} was aborted and not submitted`)
+    // Everything was synced by the closes: pulling the plug changes nothing.
+    this.#harness.engine.disk.powerCut()
+    for (const model of this.#models.values()) model.checkUntouched()
+  }
+
+  #disposeOfAll(): void {
+    const harness = this.#harness
+    const half = this.#lives.filter(() => this.#random.chance(0.5))
+    for (const { exportId } of half) harness.order({ kind: 'detachExport', exportId })
+    const stop = harness.post({ kind: 'stop' })
+    this.#settle()
+    harness.pass(harness.limits.farewellMs + 1)
+    this.#settle()
+    assert(harness.hasReported(stop), 'the worker stops whatever its clients do')
+    harness.assertNothingLeft()
+  }
+
+  #summary(powerCut: boolean): RunSummary {
+    const reasons = new Map<string, number>()
+    for (const { reason } of this.#harness.gone.values()) reasons.set(reason, (reasons.get(reason) ?? 0) + 1)
+    const requests = this.#clients.flatMap(({ frontend }) => [...frontend.requests.values()])
+    return {
+      requests: requests.length,
+      answered: requests.filter((request) => request.reply !== undefined).length,
+      reasons,
+      rounds: this.#lives.reduce((sum, life) => sum + life.roundsDone, 0),
+      faults: this.#faults,
+      powerCut,
+    }
+  }
+}
+
+function noise(lengthBytes: number): Uint8Array {
+  const random = new SeededRandom(0)
+  return Uint8Array.from({ length: lengthBytes }, () => random.between(0, 255))
+}
