@@ -203,7 +203,7 @@ export class Executor implements StepOutcome {
   #needsSync(slot: number, served: ServedExport): boolean {
     const { tracker, io } = this.#state
     if (io.wrote[slot] === 0) return false
-    if (served.durability === 'sync') return tracker.command[slot] !== nbd.NBD_CMD_WRITE
+    if (served.durability === 'sync') return served.syncAfterWrite || tracker.command[slot] !== nbd.NBD_CMD_WRITE
     return ((tracker.flags[slot] as number) & nbd.NBD_CMD_FLAG_FUA) !== 0
   }
 

@@ -150,6 +150,7 @@ export class OrderDesk {
     served.file = this.#state.engine.addFile(order.descriptor, order.alignmentBytes)
     served.alignmentBytes = order.alignmentBytes
     served.generation = order.generation
+    served.syncAfterWrite = order.syncAfterWrite
     served.resize(order.sizeBytes)
     served.faulted = false
     served.checkedTurn = -1

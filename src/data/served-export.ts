@@ -41,6 +41,8 @@ export class ServedExport {
   alignmentBytes = 1
   /** Of the attached descriptor; 0 when it is read-only or absent. */
   generation = 0
+  /** A WRITE in `sync` is followed by an fdatasync before its answer, as TRIM and WRITE_ZEROES always are. */
+  syncAfterWrite = false
   /** This generation can never be reported closed. */
   faulted = false
   /** The turn in which the shared generation was last compared, and what came of it. */

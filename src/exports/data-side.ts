@@ -6,10 +6,11 @@
 import type { Hold, Range } from '../interlock/range.ts'
 import type { AbortedRequest } from '../interlock/receipt.ts'
 import type { GateSettings } from '../interlock/gate.ts'
-import { assert } from '../foundation/assert.ts'
+import { assert, present } from '../foundation/assert.ts'
 import type { DataWorker } from '../plane-link/data-worker.ts'
 import type { OrderBody } from '../plane-link/orders.ts'
 import type { DrainResult, ExportInspection, ReportOf } from '../plane-link/reports.ts'
+import { needsSyncAfterWrite } from './durable-write.ts'
 import type { Placement } from './export-context.ts'
 import type { OpenImage } from './image.ts'
 import type { ExportDefinition } from './verbs.ts'
@@ -65,6 +66,7 @@ export class DataSide {
   }
 
   async attachFile(image: OpenImage, generation: number): Promise<void> {
+    const placement = present(this.#placement, 'the worker of an export')
     assert(this.#file === null, 'an export has one file')
     this.#file = image
     await this.#order({
@@ -74,6 +76,7 @@ export class DataSide {
       alignmentBytes: image.facts.alignmentBytes,
       generation,
       sizeBytes: image.facts.sizeBytes,
+      syncAfterWrite: needsSyncAfterWrite(placement.engine.kind, image.facts.fileSystem),
     })
   }
 

@@ -37,6 +37,8 @@ export interface AttachFile {
   readonly generation: number
   /** The size as measured at this opening; it replaces the one of `attachExport`. */
   readonly sizeBytes: number
+  /** O_DSYNC does not reach stable storage on this engine and file system: each WRITE needs an fdatasync of its own. */
+  readonly syncAfterWrite: boolean
 }
 
 /** Answered once the engine holds no reference to the descriptor. Only after a drain; the gate must not admit. */

@@ -56,6 +56,7 @@ export interface DiskSubmission {
 export type ClientNotice = ClientGone
 
 export interface AttachFileFields {
+  readonly syncAfterWrite?: boolean
   readonly exportId: number
   readonly generation: number
   readonly alignmentBytes?: number
@@ -80,6 +81,8 @@ export class SimulatedPlane {
   onReport: (order: number) => void = () => undefined
   onNotice: (notice: Notice) => void = () => undefined
   onTurn: () => void = () => undefined
+  /** What the plane is told of a completion, in place of what the engine says. */
+  distort: (token: Token, result: number) => number = (_token, result) => result
   readonly #orders: Order[] = []
   readonly #waiting = new Map<number, OrderKind>()
   readonly #values = new Map<number, unknown>()
@@ -99,9 +102,14 @@ export class SimulatedPlane {
       sizeBytes: this.partBytes * (options.parts ?? 1),
       arenaBytes: totalBytes,
     })
-    this.#parts = new DividedDisk(this.engine, this.partBytes, (submission) => {
-      this.onDisk(submission)
-    })
+    this.#parts = new DividedDisk(
+      this.engine,
+      this.partBytes,
+      (submission) => {
+        this.onDisk(submission)
+      },
+      (token, result) => this.distort(token, result),
+    )
     this.plane = new DataPlane({
       engine: this.#parts,
       limits: this.limits,
@@ -130,8 +138,10 @@ export class SimulatedPlane {
     return this.engine.step()
   }
 
-  /** Until nothing is left to do without the clock or anybody's help. */
+  /** Until nothing is left to do without the clock or anybody's help; clients that read have what was sent to them. */
   settle(): void {
+    this.engine.settle()
+    for (const frontend of this.#frontends.values()) frontend.poll()
     this.engine.settle()
   }
 
@@ -202,6 +212,7 @@ export class SimulatedPlane {
       alignmentBytes: fields.alignmentBytes ?? 512,
       generation,
       sizeBytes: fields.sizeBytes ?? this.partBytes,
+      syncAfterWrite: fields.syncAfterWrite ?? false,
     }
   }
 
@@ -360,11 +371,18 @@ class DividedDisk implements Engine {
   readonly #engine: SimulatedEngine
   readonly #partBytes: number
   readonly #show: (submission: DiskSubmission) => void
+  readonly #distort: (token: Token, result: number) => number
   readonly #assigned = new Map<number, Part>()
   readonly #files = new Map<FileId, Part>()
 
-  constructor(engine: SimulatedEngine, partBytes: number, show: (submission: DiskSubmission) => void) {
+  constructor(
+    engine: SimulatedEngine,
+    partBytes: number,
+    show: (submission: DiskSubmission) => void,
+    distort: (token: Token, result: number) => number,
+  ) {
     this.#engine = engine
+    this.#distort = distort
     this.#partBytes = partBytes
     this.#show = show
     this.diskDepth = engine.diskDepth
@@ -383,7 +401,9 @@ class DividedDisk implements Engine {
   }
 
   next(into: Completion): boolean {
-    return this.#engine.next(into)
+    if (!this.#engine.next(into)) return false
+    into.result = this.#distort(into.token, into.result)
+    return true
   }
 
   addStream(descriptor: number): StreamId {
