@@ -4,7 +4,10 @@ import { ByteReader } from '../../src/foundation/byte-reader.ts'
 import { ByteWriter } from '../../src/foundation/byte-writer.ts'
 
 type Item =
-  { readonly kind: 16 | 32; readonly value: number } | { readonly kind: 64; readonly value: bigint } | Uint8Array
+  | { readonly kind: 16; readonly value: number }
+  | { readonly kind: 32; readonly value: number }
+  | { readonly kind: 64; readonly value: bigint }
+  | Uint8Array
 
 const item: fc.Arbitrary<Item> = fc.oneof(
   fc.record({ kind: fc.constant(16 as const), value: fc.integer({ min: 0, max: 0xffff }) }),
