@@ -4,13 +4,16 @@
  */
 
 import { readFile } from 'node:fs/promises'
+import { resolve } from 'node:path'
 import { text as readText } from 'node:stream/consumers'
 import { connect } from '../client/index.ts'
 import type { ChangeOptions, CloseOptions, ControlClient, ExportStatus, OpenOptions, Receipt } from '../client/index.ts'
 import { parseExportDeclaration } from '../config/environment.ts'
 import { withProgress } from './close-progress.ts'
-import type { AddFlags, ChangeFlags, CloseFlags, OpenFlags } from './control-program.ts'
-import { UsageError } from './exit-code.ts'
+import type { AddFlags, ChangeFlags, CheckFlags, CloseFlags, OpenFlags } from './control-program.ts'
+import { StackUnsafe, UsageError } from './exit-code.ts'
+import { checkedStack } from './stack-check.ts'
+import { stackDetails } from './stack-presentation.ts'
 import { eventLine, exportDetails, exportTable, receiptDetails, requestTable } from './presentation.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -69,8 +72,23 @@ export class ControlActions {
   }
 
   async open(name: string, flags: OpenFlags): Promise<void> {
-    const options: Partial<OpenOptions> = { ...(await this.#proof(flags)), timeoutMs: flags.timeout ?? null }
+    const options: Partial<OpenOptions> = {
+      ...(await this.#proof(flags)),
+      timeoutMs: flags.timeout ?? null,
+      ...pick(flags, ['allowUnsafe']),
+    }
     this.#printState(await this.#client.open(name, options, changeOptions(flags)))
+  }
+
+  async check(path: string, flags: CheckFlags): Promise<void> {
+    const { workingDirectory, terminal } = this.#surroundings
+    const absolute = resolve(workingDirectory, path)
+    const report = await checkedStack(this.#client, absolute, flags, (text) => {
+      terminal.message(text)
+    })
+    this.#print(report, stackDetails)
+    if (report.waitingFor !== null) throw new Error(`no verdict: no answer to ${report.waitingFor}`)
+    if (report.verdict === 'unsafe') throw new StackUnsafe(`${path} is not safe to migrate`)
   }
 
   async clear(name: string, flags: OpenFlags): Promise<void> {
@@ -98,6 +116,7 @@ export class ControlActions {
       'standbyReads',
       'clusterLocks',
       'cache',
+      'allowUnsafe',
     ])
     this.#printState(await this.#client.add({ ...declaration, ...options }, changeOptions(flags)))
   }

@@ -33,6 +33,12 @@ export interface OpenFlags extends ChangeFlags {
   readonly receipt?: string
   readonly takeover?: true
   readonly timeout?: number
+  readonly allowUnsafe?: readonly string[]
+}
+
+export interface CheckFlags {
+  readonly local?: true
+  readonly timeout?: number
 }
 
 export interface AddFlags extends ChangeFlags {
@@ -45,6 +51,7 @@ export interface AddFlags extends ChangeFlags {
   readonly standbyReads?: (typeof STANDBY_READS)[number]
   readonly clusterLocks?: true
   readonly cache?: (typeof CACHES)[number]
+  readonly allowUnsafe?: readonly string[]
 }
 
 /** `actionsOf` is called with the shared options once a verb was recognized. */
@@ -60,6 +67,7 @@ export function buildProgram(version: string, actionsOf: (shared: SharedOptions)
     .addHelpText('after', EXIT_HELP)
   const actions = (): ControlActions => actionsOf(program.opts())
   watchingVerbs(program, actions)
+  checkingVerb(program, actions)
   lifeVerbs(program, actions)
   collectionVerbs(program, actions)
   return program
@@ -87,6 +95,26 @@ function watchingVerbs(program: Command, actions: () => ControlActions): void {
     .action(async (name: string | undefined) => actions().watch(name))
 }
 
+function checkingVerb(program: Command, actions: () => ControlActions): void {
+  program
+    .command('check')
+    .description('what is really under an image, and whether it may move; nothing is written')
+    .argument('<path>', 'an image, whether it is exported or not')
+    .option('--local', 'without a daemon: with the rights and the mounts of this shell')
+    .addOption(
+      new Option('--timeout <duration>', 'how long to wait for what does not answer')
+        .argParser(duration)
+        .default(DEFAULT_CHECK_TIMEOUT_MS, '"5s"'),
+    )
+    .addHelpText('after', CHECK_HELP)
+    .action(async (path: string, flags: CheckFlags) => actions().check(path, flags))
+}
+
+const DEFAULT_CHECK_TIMEOUT_MS = 5_000
+const CHECK_HELP = `
+Exit status: 0 safe, or safe on the conditions that are named; 3 not safe; 1 no verdict. docs/preflight.md explains
+every code.`
+
 function lifeVerbs(program: Command, actions: () => ControlActions): void {
   changing(program, 'close', 'drain, make durable, record; the answer is the receipt')
     .option('--early', 'answer before slow writes are done, with their ranges held at the destination')
@@ -104,6 +132,7 @@ function lifeVerbs(program: Command, actions: () => ControlActions): void {
     .addOption(
       new Option('--timeout <duration>', 'how long to wait for a source that still closes').argParser(duration),
     )
+    .addOption(allowUnsafe())
     .action(async (name: string, flags: OpenFlags) => actions().open(name, flags))
   changing(program, 'standby', 'wait to be opened').action(async (name: string, flags: ChangeFlags) =>
     actions().standby(name, flags),
@@ -130,6 +159,7 @@ function collectionVerbs(program: Command, actions: () => ControlActions): void 
     .addOption(new Option('--standby-reads <what>', 'what happens to reads in standby').choices(STANDBY_READS))
     .option('--cluster-locks', 'locks of other hosts are proof on this storage')
     .addOption(new Option('--cache <mode>', 'direct I/O, or the page cache').choices(CACHES))
+    .addOption(allowUnsafe())
     .option('--idempotency-key <key>', 'the same request with the same key runs once')
     .action(async (declared: string, flags: AddFlags) => actions().add(declared, flags))
   changing(program, 'remove', 'forget an export that is not open').action(async (name: string, flags: ChangeFlags) =>
@@ -149,6 +179,12 @@ function proving(command: Command): Command {
   return command
     .option('--receipt <file>', "the previous holder's receipt as JSON; - for standard input")
     .option('--takeover', 'fence the previous holder')
+}
+
+function allowUnsafe(): Option {
+  return new Option('--allow-unsafe <code>', 'open although the preflight finds this; may be repeated').argParser(
+    (code: string, before: readonly string[] | undefined) => [...(before ?? []), code],
+  )
 }
 
 function exportName(text: string): string {

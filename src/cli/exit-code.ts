@@ -22,8 +22,14 @@ export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
 
+/** `check` has a verdict, and it is no. */
+export class StackUnsafe extends Error {
+  override readonly name = 'StackUnsafe'
+}
+
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof UsageError) return EXIT.usage
+  if (error instanceof StackUnsafe) return EXIT.refused
   if (error instanceof ControlUnreachable) return EXIT.unreachable
   if (!(error instanceof ControlProblem)) return EXIT.failed
   if (error.status === 409) return EXIT.refused

@@ -3,7 +3,7 @@
  * Failures are `ControlProblem` (refused, with the reason) and `ControlUnreachable`.
  */
 
-import type { ExportDefinition, ExportStatus } from '../exports/verbs.ts'
+import type { ExportDefinition, ExportStatus, StackReport } from '../exports/verbs.ts'
 import type { CloseOptions, CloseOutcome, OpenOptions } from '../exports/verbs.ts'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
@@ -61,6 +61,20 @@ export class ControlClient {
     const query = options.limit === undefined ? '' : `?limit=${options.limit}`
     const { body } = await this.#get(`${pathOf(name)}/requests${query}`, options)
     return body as RequestList
+  }
+
+  /** What is under the image of an export. */
+  async stack(name: string, options: CallOptions = {}): Promise<StackReport> {
+    const { body } = await this.#get(`${pathOf(name)}/stack`, options)
+    return body as StackReport
+  }
+
+  /** What is under any image, seen from the daemon. `path` is absolute. */
+  async check(path: string, options: CallOptions & { readonly timeoutMs?: number } = {}): Promise<StackReport> {
+    const { timeoutMs, signal } = options
+    const asked = { path, ...(timeoutMs !== undefined && { timeoutMs }) }
+    const { body } = await this.#post('/v1/check', asked, signal === undefined ? {} : { signal })
+    return body as StackReport
   }
 
   async add(definition: NewExport, options: ChangeOptions = {}): Promise<ExportStatus> {

@@ -71,6 +71,7 @@ function readExport(reader: TableReader, base: string): ExportSettings | undefin
     standbyReads: reader.take('standby_reads', oneOf(STANDBY_READS)),
     clusterLocks: reader.take('cluster_locks', checkBoolean),
     cache: reader.take('cache', oneOf(CACHES)),
+    allowUnsafe: reader.take('allow_unsafe', listOf(textOf(64))),
   })
   if (reader.raw('name') === undefined) reader.complain("an [[export]] needs a 'name'")
   if (reader.raw('path') === undefined) reader.complain("an [[export]] needs a 'path'")

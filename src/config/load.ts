@@ -113,6 +113,7 @@ export function completeExport(settings: ExportSettings): ExportDefinition {
     standbyReads: settings.standbyReads ?? 'serve',
     clusterLocks: settings.clusterLocks ?? false,
     cache: settings.cache ?? 'direct',
+    ...(settings.allowUnsafe !== undefined && { allowUnsafe: settings.allowUnsafe }),
   }
 }
 

@@ -50,6 +50,7 @@ export interface ExportSettings {
   readonly standbyReads?: StandbyReads
   readonly clusterLocks?: boolean
   readonly cache?: 'direct' | 'buffered'
+  readonly allowUnsafe?: readonly string[]
 }
 
 export interface Settings extends Partial<PlainSettings> {

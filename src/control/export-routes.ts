@@ -25,6 +25,7 @@ const IMAGE_REFUSALS = [
   'image-links',
   'image-no-direct',
   'image-changed',
+  'stack-unsafe',
   'image-io',
   'record-io',
   'shutting-down',
@@ -81,6 +82,37 @@ function readingRoutes(app: ControlApp, verbs: ExportVerbs): void {
       },
     },
     async ({ params, query }) => verbs.requests(params.name, query.limit ?? LIMITS.requestsListedMax),
+  )
+  stackRoutes(app, verbs)
+}
+
+/** Both only look, and answer within a second: with everything, or with what they wait for. */
+function stackRoutes(app: ControlApp, verbs: ExportVerbs): void {
+  const refusals = ['image-missing', 'image-kind', 'image-permission', 'image-io'] as const
+  app.get(
+    `${EXPORT}/stack`,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'What is under the image, as it was at the last open or standby',
+        params: schemas.ExportParams,
+        response: responses({ 200: schemas.StackReport }, 'export-unknown', ...refusals),
+      },
+    },
+    async ({ params }) => verbs.stack(params.name),
+  )
+  app.post(
+    '/v1/check',
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'What is under any image, and whether it may move',
+        description: 'Nothing is written. What has not answered within `timeoutMs` (900 ms) is named in `waitingFor`.',
+        body: schemas.CheckBody,
+        response: responses({ 200: schemas.StackReport }, ...refusals),
+      },
+    },
+    async ({ body }) => verbs.check(body.path, body.timeoutMs ?? null),
   )
 }
 
@@ -179,7 +211,12 @@ function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatab
     },
     async (request, reply) =>
       repeatable.answer(request, reply, async () => {
-        const options: OpenOptions = { ...proofOf(request.body), timeoutMs: request.body.timeoutMs ?? null }
+        const { timeoutMs, allowUnsafe } = request.body
+        const options: OpenOptions = {
+          ...proofOf(request.body),
+          timeoutMs: timeoutMs ?? null,
+          ...(allowUnsafe !== undefined && { allowUnsafe }),
+        }
         return jsonAnswer(200, await verbs.open(request.params.name, options))
       }),
   )
@@ -261,5 +298,6 @@ function definitionOf(body: schemas.ExportDefinitionBody): ExportDefinition {
     standbyReads: body.standbyReads ?? 'serve',
     clusterLocks: body.clusterLocks ?? false,
     cache: body.cache ?? 'direct',
+    ...(body.allowUnsafe !== undefined && { allowUnsafe: body.allowUnsafe }),
   }
 }

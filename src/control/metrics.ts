@@ -55,6 +55,7 @@ export class Metrics {
     metrics.generation.set(labels, status.generation)
     metrics.sizeBytes.set(labels, status.size)
     metrics.engine.set({ ...labels, kind: status.engine.kind, reason: status.engine.reason }, 1)
+    for (const code of status.unsafe) metrics.unsafe.set({ ...labels, code }, 1)
     for (const phase of PHASES) metrics.outstanding.set({ ...labels, phase }, status.outstanding[phase])
     metrics.outstandingBytes.set(labels, status.outstanding.bytes)
     metrics.oldestSeconds.set(labels, status.outstanding.oldestMs / 1000)
@@ -62,6 +63,7 @@ export class Metrics {
     metrics.clients.set(labels, status.clients.length)
     metrics.holds.set(labels, status.holds.length)
     metrics.holdWaiting.set(labels, sum(status.holds.map(({ waiting }) => waiting)))
+    metrics.heldSeconds.set(labels, status.heldForMs / 1000)
     metrics.indeterminate.set(labels, status.indeterminate.length)
     metrics.indeterminateBytes.set(labels, sum(status.indeterminate.map(({ length }) => length)))
     for (const command of ['reads', 'writes', 'flushes', 'trims'] as const) {
@@ -110,6 +112,7 @@ function perExportMetrics(registry: Registry) {
     generation: gauge('export_generation', 'Generation under which the export was opened last; 0 for none'),
     sizeBytes: gauge('export_size_bytes', 'Size of the export'),
     engine: gauge('export_engine_info', 'What moves the bytes of the export, and why that', 'kind', 'reason'),
+    unsafe: gauge('export_unsafe', '1 for each code of what makes a migration of the export unsafe', 'code'),
     outstanding: gauge('outstanding_requests', 'Requests that are not answered, by phase', 'phase'),
     outstandingBytes: gauge('outstanding_bytes', 'Bytes of the requests that are not answered'),
     oldestSeconds: gauge('oldest_request_seconds', 'Age of the oldest request that is not answered'),
@@ -117,6 +120,7 @@ function perExportMetrics(registry: Registry) {
     clients: gauge('clients', 'Connections in transmission phase'),
     holds: gauge('holds', 'Ranges in which a write of an earlier generation may still land'),
     holdWaiting: gauge('hold_waiting_requests', 'Writes that wait for such a range: guests are waiting'),
+    heldSeconds: gauge('hold_seconds', 'How long a predecessor has been holding writes back'),
     indeterminate: gauge('indeterminate_ranges', 'Ranges of failed writes that were not overwritten since'),
     indeterminateBytes: gauge('indeterminate_bytes', 'Bytes of those ranges'),
     requests: counter('requests_total', 'Requests answered, by command', 'command'),

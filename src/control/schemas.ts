@@ -23,6 +23,11 @@ const closeReason = Type.Enum([...CLOSE_REASONS])
 const exportState = Type.Enum(['standby', 'opening', 'open', 'closing', 'closed', 'fenced'])
 const timeoutMs = nullable(Type.Integer({ minimum: 0, maximum: LIMITS.durationMsMax }))
 
+const allowUnsafe = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
+  maxItems: 32,
+  description: 'Codes of the preflight that are accepted.',
+})
+
 export const Range = Type.Object({ offset: count, length: count })
 const Holder = Type.Object({ host: Type.String(), boot: Type.String(), instance: Type.String() })
 
@@ -50,6 +55,7 @@ export const Receipt = Type.Object(
     reason: closeReason,
     nonce: Type.String(),
     clearedBy: Type.Enum([...CLEARED_BY]),
+    unsafe: Type.Optional(Type.Array(Type.String())),
     fence: Type.Optional(FenceReport),
     elapsedMs: Type.Object({
       drain: Type.Number({ minimum: 0 }),
@@ -74,6 +80,7 @@ export const ExportDefinitionBody = Type.Object(
     standbyReads: Type.Optional(Type.Enum(['serve', 'park'])),
     clusterLocks: Type.Optional(Type.Boolean()),
     cache: Type.Optional(cache),
+    allowUnsafe: Type.Optional(allowUnsafe),
   },
   strict,
 )
@@ -99,6 +106,7 @@ export const OpenBody = Type.Object(
     receipt: Type.Optional(nullable(Receipt)),
     takeover: Type.Optional(Type.Boolean()),
     timeoutMs: Type.Optional(timeoutMs),
+    allowUnsafe: Type.Optional(allowUnsafe),
   },
   strict,
 )
@@ -151,6 +159,8 @@ export const ExportStatus = Type.Object(
     outstanding: PhaseCounts,
     orphans: count,
     holds: Type.Array(Type.Object({ offset: count, length: count, generation: count, waiting: count })),
+    heldForMs: Type.Number({ minimum: 0 }),
+    clearedBy: nullable(Type.Enum(['drain', 'lock', 'reboot', 'fence'])),
     indeterminate: Type.Array(Range),
     totals: Type.Object({
       reads: count,
@@ -165,6 +175,38 @@ export const ExportStatus = Type.Object(
     lastReceipt: nullable(Receipt),
   },
   { description: 'An export as it is now.' },
+)
+
+const stackVerdict = Type.Enum(['safe', 'condition', 'unsafe'])
+
+export const StackReport = Type.Object(
+  {
+    path: Type.String(),
+    realPath: nullable(Type.String()),
+    verdict: stackVerdict,
+    codes: Type.Array(Type.String()),
+    layers: Type.Array(
+      Type.Object({
+        depth: count,
+        kind: Type.Enum(['file', 'fileSystem', 'device', 'unknown']),
+        words: Type.String(),
+        verdict: stackVerdict,
+        findings: Type.Array(Type.Object({ code: Type.String(), detail: Type.String(), mend: Type.String() })),
+        facts: Type.Record(Type.String(), Type.Unknown()),
+      }),
+    ),
+    waitingFor: nullable(Type.String()),
+    at: timestamp,
+  },
+  { description: 'What is under an image, and whether it may move.' },
+)
+
+export const CheckBody = Type.Object(
+  {
+    path: Type.String({ minLength: 1, maxLength: 4095, pattern: '^/[^\\u0000]*$', description: 'An absolute path.' }),
+    timeoutMs: Type.Optional(timeoutMs),
+  },
+  strict,
 )
 
 export const ExportList = Type.Object(

@@ -4,7 +4,7 @@
  */
 
 import type { Hold, Range } from '../interlock/range.ts'
-import type { CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
+import type { ClearedBy, CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
 import type { ClientsMode } from '../plane-link/orders.ts'
 import type { PhaseCounts, RequestInspection } from '../plane-link/reports.ts'
 import type { ExportState, XenbusState } from '../interlock/lifecycle.ts'
@@ -25,6 +25,8 @@ export interface ExportDefinition {
   readonly clusterLocks: boolean
   /** O_DIRECT (the default), or the page cache: then the export is not safe to migrate, and says so. */
   readonly cache: 'direct' | 'buffered'
+  /** Codes of the preflight that are accepted at every opening. */
+  readonly allowUnsafe?: readonly string[]
 }
 
 export interface ClientStatus {
@@ -52,7 +54,10 @@ export interface ExportStatus {
   readonly durability: Durability
   readonly cache: 'direct' | 'buffered'
   readonly clientsMode: ClientsMode
-  /** Codes of what makes a migration unsafe here, empty when nothing is known: "buffered", "shared-clients". */
+  /**
+   * Codes of what makes a migration unsafe here, empty when nothing is known: "buffered", "shared-clients", and those of
+   * the preflight with which the export was opened all the same.
+   */
   readonly unsafe: readonly string[]
   readonly engine: { readonly kind: 'io_uring' | 'file'; readonly reason: string }
   readonly worker: number
@@ -61,6 +66,10 @@ export interface ExportStatus {
   readonly outstanding: PhaseCounts
   readonly orphans: number
   readonly holds: readonly (Hold & { readonly waiting: number })[]
+  /** How long a predecessor has been holding writes back; 0 when none does. */
+  readonly heldForMs: number
+  /** How the generation before this one was found to be over, where that was not by its own close. */
+  readonly clearedBy: ClearedBy | null
   readonly indeterminate: readonly Range[]
   readonly totals: {
     readonly reads: number
@@ -74,6 +83,42 @@ export interface ExportStatus {
   /** The nonce that a receipt must carry to open this standby; null in other states. */
   readonly nonce: string | null
   readonly lastReceipt: Receipt | null
+}
+
+export type StackVerdict = 'safe' | 'condition' | 'unsafe'
+
+/** One thing that was found in the stack, by a stable code; docs/preflight.md explains each. */
+export interface StackFinding {
+  readonly code: string
+  /** What is the matter here, with the names of this machine. */
+  readonly detail: string
+  /** What to do about it, or what has to be true. */
+  readonly mend: string
+}
+
+export interface StackLayer {
+  /** 0 is the image; what is under a layer follows it and is deeper. */
+  readonly depth: number
+  readonly kind: 'file' | 'fileSystem' | 'device' | 'unknown'
+  readonly words: string
+  readonly verdict: StackVerdict
+  readonly findings: readonly StackFinding[]
+  /** Everything that was found out about the layer; its members depend on the kind. */
+  readonly facts: Readonly<Record<string, unknown>>
+}
+
+/** What is under an image, down to the hardware or the network, and whether the image may move. */
+export interface StackReport {
+  readonly path: string
+  readonly realPath: string | null
+  readonly verdict: StackVerdict
+  /** Of all layers, each once. */
+  readonly codes: readonly string[]
+  readonly layers: readonly StackLayer[]
+  /** What has not answered yet; the report then says what is known without it. */
+  readonly waitingFor: string | null
+  /** ISO 8601, UTC. */
+  readonly at: string
 }
 
 export interface CloseOptions {
@@ -94,6 +139,8 @@ export interface OpenOptions {
   readonly receipt: Receipt | null
   readonly takeover: boolean
   readonly timeoutMs: number | null
+  /** Codes of the preflight that the operator accepts for this opening. */
+  readonly allowUnsafe?: readonly string[]
 }
 
 export type CloseOutcome =
@@ -111,6 +158,14 @@ export type ExportEvent = { readonly at: string; readonly export: string } & (
   | { readonly kind: 'receipt'; readonly receipt: Receipt }
   | { readonly kind: 'client'; readonly clientId: number; readonly change: 'adopted' | 'gone'; readonly detail: string }
   | { readonly kind: 'fault'; readonly detail: string }
+  /** Writes wait for an earlier generation that is draining: it is over, or they have waited for too long. */
+  | {
+      readonly kind: 'hold'
+      readonly generation: number
+      readonly change: 'released' | 'overdue'
+      readonly ranges: number
+      readonly heldMs: number
+    }
   | { readonly kind: 'added' }
   | { readonly kind: 'removed' }
 )
@@ -130,6 +185,10 @@ export interface ExportVerbs {
   /** Drops the holds of a predecessor, on proof: its receipt, or a takeover. */
   clear(name: string, options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<ExportStatus>
   fence(name: string): Promise<ExportStatus>
+  /** What is under the image, as it was at the last `open` or `standby`; looked at now where nobody did yet. */
+  stack(name: string): Promise<StackReport>
+  /** The same of any path, now. Answers in time, if only with what it waits for. */
+  check(path: string, timeoutMs: number | null): Promise<StackReport>
   /** Returns the function that ends the subscription. A listener must not throw. */
   subscribe(listener: (event: ExportEvent) => void): () => void
 }

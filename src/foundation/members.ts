@@ -103,6 +103,16 @@ export class Members {
     })
   }
 
+  /** A list of texts. */
+  texts(name: string): string[] {
+    const value: unknown = this.#take(name)
+    if (!Array.isArray(value)) throw this.#malformed(name, 'a list of texts')
+    return value.map((item: unknown) => {
+      if (typeof item === 'string' && item !== '' && item.length <= TEXT_LENGTH_MAX) return item
+      throw this.#malformed(name, `a list of texts of 1 to ${TEXT_LENGTH_MAX} characters`)
+    })
+  }
+
   #take(name: string): unknown {
     if (!Object.hasOwn(this.#value, name)) throw new Malformed(`${this.path}.${name} is missing`)
     this.#unread.delete(name)

@@ -49,6 +49,7 @@ export function readReceipt(members: Members): Receipt {
     reason: members.oneOf('reason', CLOSE_REASONS),
     nonce: members.text('nonce'),
     clearedBy: members.oneOf('clearedBy', CLEARED_BY),
+    ...(members.has('unsafe') && { unsafe: members.texts('unsafe') }),
     ...(members.has('fence') && { fence: readFence(members.object('fence')) }),
     elapsedMs: {
       drain: elapsed.duration('drain'),

@@ -53,6 +53,8 @@ export interface Receipt {
   /** The nonce that the destination's standby gave out, or one of our own. */
   readonly nonce: string
   readonly clearedBy: ClearedBy
+  /** Codes of what was not safe under the image while it was open; absent where nothing was. */
+  readonly unsafe?: readonly string[]
   /** How the holder before was fenced, where this generation began by a takeover. */
   readonly fence?: FenceReport
   /**
@@ -88,6 +90,7 @@ export function buildReceipt(facts: ReceiptFacts): Receipt {
     reason: facts.reason,
     nonce: facts.nonce,
     clearedBy: facts.clearedBy,
+    ...(facts.unsafe !== undefined && facts.unsafe.length > 0 && { unsafe: facts.unsafe }),
     ...(facts.fence && { fence: facts.fence }),
     elapsedMs: facts.elapsedMs,
   }

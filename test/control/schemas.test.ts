@@ -6,7 +6,7 @@
 import { expect, test } from 'vitest'
 import { Compile } from 'typebox/compile'
 import type { Static } from 'typebox'
-import type { CloseOptions, ExportDefinition, ExportStatus, OpenOptions } from '../../src/exports/verbs.ts'
+import type { CloseOptions, ExportDefinition, ExportStatus, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import * as schemas from '../../src/control/schemas.ts'
 import { receiptOf, statusOf } from '../support/fake-exports.ts'
@@ -24,13 +24,14 @@ type Complete<T> = { readonly [K in keyof T]-?: Exclude<T[K], undefined> }
 const sameShapes: readonly true[] = [
   true satisfies Same<DeepReadonly<Static<typeof schemas.Receipt>>, DeepReadonly<Receipt>>,
   true satisfies Same<DeepReadonly<Static<typeof schemas.ExportStatus>>, DeepReadonly<ExportStatus>>,
+  true satisfies Same<DeepReadonly<Static<typeof schemas.StackReport>>, DeepReadonly<StackReport>>,
   true satisfies Same<DeepReadonly<Complete<schemas.CloseBody>>, DeepReadonly<CloseOptions>>,
-  true satisfies Same<DeepReadonly<Complete<schemas.OpenBody>>, DeepReadonly<OpenOptions>>,
-  true satisfies Same<DeepReadonly<Complete<schemas.ExportDefinitionBody>>, DeepReadonly<ExportDefinition>>,
+  true satisfies Same<DeepReadonly<Complete<schemas.OpenBody>>, DeepReadonly<Complete<OpenOptions>>>,
+  true satisfies Same<DeepReadonly<Complete<schemas.ExportDefinitionBody>>, DeepReadonly<Complete<ExportDefinition>>>,
 ]
 
 test('shapes are compared by the compiler', () => {
-  expect(sameShapes).toHaveLength(5)
+  expect(sameShapes).toHaveLength(6)
 })
 
 test('a receipt that lacks a member is none; one of a later version may say more', () => {

@@ -5,7 +5,7 @@
  */
 
 import type { CloseOptions, CloseOutcome, ExportDefinition, ExportEvent } from '../../src/exports/verbs.ts'
-import type { ExportStatus, ExportVerbs, OpenOptions } from '../../src/exports/verbs.ts'
+import type { ExportStatus, ExportVerbs, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
 import { Refusal } from '../../src/foundation/refusal.ts'
 import type { ExportState } from '../../src/interlock/lifecycle.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
@@ -134,6 +134,14 @@ export class FakeExports implements ExportVerbs {
     return this.#run('fence', name, undefined, () => this.#move(name, 'fenced', 'fenced by hand'))
   }
 
+  stack(name: string): Promise<StackReport> {
+    return this.#run('stack', name, undefined, () => reportOf(this.#of(name).path))
+  }
+
+  check(path: string, timeoutMs: number | null): Promise<StackReport> {
+    return this.#run('check', path, timeoutMs, () => reportOf(path))
+  }
+
   subscribe(listener: (event: ExportEvent) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -204,10 +212,26 @@ export function statusOf(name: string): ExportStatus {
     outstanding: NOTHING,
     orphans: 0,
     holds: [],
+    heldForMs: 0,
+    clearedBy: null,
     indeterminate: [],
     totals: { reads: 10, writes: 20, flushes: 3, trims: 1, bytesRead: 40_960, bytesWritten: 81_920, errors: 0 },
     nonce: null,
     lastReceipt: null,
+  }
+}
+
+export function reportOf(path: string): StackReport {
+  const layer = { depth: 0, kind: 'fileSystem', words: 'ext4 from /dev/vda', verdict: 'condition', facts: {} } as const
+  const finding = { code: 'local-file-system', detail: 'it belongs to one host', mend: 'move it with its host' }
+  return {
+    path,
+    realPath: path,
+    verdict: 'condition',
+    codes: [finding.code],
+    layers: [{ ...layer, findings: [finding] }],
+    waitingFor: null,
+    at: AT,
   }
 }
 
