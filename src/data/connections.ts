@@ -76,7 +76,7 @@ export class Connections implements ConnectionEnds {
     connection.stream = stream
     this.#state.connections[row] = connection
     if (served === undefined) {
-      this.end(connection, 'ordered', 'the export is gone')
+      this.end(connection, 'ordered', 'its export, or its worker, is gone')
       return false
     }
     const arrival = served.succession.arrive(order.clientId, order.peerIdentity)

@@ -275,9 +275,10 @@ export class OrderDesk {
     this.#state.say({ kind: 'report', order: served.forgetOrder, value: null })
   }
 
+  /** The export, if it still takes connections. */
   #attached(exportId: ExportId): ServedExport | undefined {
     const served = this.#byId.get(exportId)
-    return served === undefined || served.forgetOrder > 0 ? undefined : served
+    return served === undefined || served.forgetOrder > 0 || this.#stopOrder > 0 ? undefined : served
   }
 
   #stop(order: Order): void {
