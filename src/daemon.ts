@@ -11,18 +11,24 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { BlockingPool } from './blocking/blocking-pool.ts'
 import { BlockingThread } from './blocking/blocking-thread.ts'
-import type { Configuration } from './config/configuration.ts'
+import type { BlockingRunner } from './blocking/calls.ts'
+import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
 import { ControlServer } from './control/control-server.ts'
 import type { DaemonFacts } from './control/daemon-facts.ts'
 import { chooseEngine } from './engine/choice.ts'
+import { Preflight } from './exports/preflight/preflight.ts'
 import { ExportRegistry } from './exports/registry.ts'
+import { ExportStacks } from './exports/stacks.ts'
+import type { ExportDefinition } from './exports/verbs.ts'
 import { WorkerPool } from './exports/worker-pool.ts'
 import { formatEndpoint } from './foundation/endpoint.ts'
 import { Refusal } from './foundation/refusal.ts'
 import { ConnectionAllowance } from './intake/connection-allowance.ts'
 import { Listener } from './intake/listener.ts'
 import type { LocalIdentity } from './ownership/local-identity.ts'
-import { establishIdentity, leaveOpenToken } from './ownership/local-identity.ts'
+import { LocalHost } from './ownership/local-host.ts'
+import { DirectoryHome } from './ownership/directory-home.ts'
+import type { RecordHome } from './ownership/home.ts'
 import { UnsharedHome } from './ownership/none.ts'
 import { notifySystemd, raiseResourceLimit } from './posix/process.ts'
 
@@ -46,6 +52,10 @@ export interface Daemon {
 /** How long a start waits for a lock that the last run's writes may still hold. */
 const START_LOCK_TIMEOUT_MS = 30_000
 const IMAGE_THREADS_MAX = 16
+/** A record on a dead file server keeps one for as long as it is dead. */
+const RECORD_THREADS_MAX = 16
+/** A look at a dead mount keeps one for as long as the mount is dead. */
+const PREFLIGHT_THREADS_MAX = 8
 
 export async function startDaemon(configuration: Configuration, log: Logger): Promise<Daemon> {
   const building = new DaemonBuild(configuration, log)
@@ -77,20 +87,24 @@ class DaemonBuild {
   async start(): Promise<Daemon> {
     const configuration = this.#configuration
     raiseResourceLimit('descriptors')
-    const records = this.#own(new BlockingThread('records'))
+    const state = this.#own(new BlockingThread('state'))
+    const records = this.#own(new BlockingPool('records', RECORD_THREADS_MAX))
     const images = this.#own(new BlockingPool('images', IMAGE_THREADS_MAX))
-    const identity = await establishIdentity(configuration.stateDirectory, records)
+    const stacks = new ExportStacks(new Preflight(this.#preflightThreads()))
+    const host = this.#own(await LocalHost.establish(configuration.stateDirectory, state))
+    const { identity } = host
     const workers = this.#startWorkers()
     await workers.pool.start()
     const registry = new ExportRegistry({
-      identity,
+      host,
+      fencing: configuration.fencing,
       log: this.#log,
       engine: workers.engine,
       images,
+      stacks,
       workersCount: configuration.workers,
       now: () => performance.now(),
-      homeOf: () => homeFor(configuration),
-      leaveOpenToken: () => leaveOpenToken(configuration.stateDirectory, records),
+      homeOf: (definition) => homeFor(configuration.ownership, definition, records),
       place: (index) => workers.pool.place(index),
     })
     this.#disposals.push(() => registry.dispose())
@@ -122,6 +136,15 @@ class DaemonBuild {
   #own<T extends { close(): Promise<void> }>(part: T): T {
     this.#disposals.push(() => part.close())
     return part
+  }
+
+  /** Nothing that they do has to be finished: one that hangs is not waited for. */
+  #preflightThreads(): BlockingPool {
+    const threads = new BlockingPool('preflight', PREFLIGHT_THREADS_MAX)
+    this.#disposals.push(async () => {
+      if (threads.busyCount === 0) await threads.close()
+    })
+    return threads
   }
 
   #startWorkers(): {
@@ -238,10 +261,22 @@ class DaemonBuild {
   }
 }
 
-function homeFor(configuration: Configuration): UnsharedHome {
-  const { kind } = configuration.ownership
-  if (kind === 'none') return new UnsharedHome()
-  throw new Refusal('bad-request', `ownership kind "${kind}" is not served by this version`)
+function homeFor(
+  ownership: OwnershipConfiguration,
+  { imageId, name }: ExportDefinition,
+  records: BlockingRunner,
+): RecordHome {
+  switch (ownership.kind) {
+    case 'none':
+      return new UnsharedHome()
+    case 'directory': {
+      const { directory } = ownership
+      if (directory === null) return new DirectoryHome(records, { kind: 'beside' })
+      return new DirectoryHome(records, { kind: 'under', directory, imageId: imageId ?? name })
+    }
+    case 'etcd':
+      throw new Refusal('bad-request', `ownership kind "${ownership.kind}" is not served by this version`)
+  }
 }
 
 function packageVersion(): string {

@@ -125,6 +125,8 @@ function happening(event: Exclude<StreamEvent, { kind: 'ready' | 'missed' }>): s
       return `client ${event.clientId} ${event.change}: ${printable(event.detail)}`
     case 'fault':
       return `FAULT: ${printable(event.detail)}`
+    case 'hold':
+      return `writes ${event.change === 'released' ? 'were' : 'are'} held back for generation ${event.generation}, ${formatDurationMs(event.heldMs)}`
     case 'added':
     case 'removed':
       return event.kind

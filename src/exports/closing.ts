@@ -1,25 +1,34 @@
 /**
  * The close of an export that is open: what each step of the close procedure means here, the receipt, and the waiting of
  * those who asked. The lifecycle is not its business: whoever began it is told how it ended.
+ *
+ * That it is closing is recorded while the requests drain, so that a crash in between is resumed and a destination knows
+ * whom it waits for. An early close records it before anything else, with every write that may still land; from then on
+ * a destination may open, and only the end is left to be recorded: closed, or, where it has opened, no longer draining.
  */
 
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { present } from '../foundation/assert.ts'
+import { faultPoint } from '../foundation/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { CloseFacts } from '../interlock/close-procedure.ts'
+import type { Range } from '../interlock/range.ts'
 import { buildReceipt } from '../interlock/receipt.ts'
-import type { Receipt } from '../interlock/receipt.ts'
+import type { AbortedRequest, Receipt } from '../interlock/receipt.ts'
 import { proveFreeByPath } from '../ownership/generation-lock.ts'
-import type { RecordHome } from '../ownership/home.ts'
+import type { DrainingEntry } from '../ownership/home.ts'
+import { lockImage, unlockImage } from '../ownership/image-lock.ts'
 import type { CloseActions, CloseEnd } from './close-run.ts'
 import { CloseRun } from './close-run.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
 import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity } from './image.ts'
+import type { ChangeOutcome } from './record-keeper.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions } from './verbs.ts'
+import { within } from './within.ts'
 
 const PROGRESS_INTERVAL_MS = 250
 
@@ -28,26 +37,39 @@ export class Closing {
   readonly ended: Promise<CloseEnd>
   /** Settles when none of its steps is under way any more, and nothing is left open by it. */
   settled: Promise<void> = Promise.resolve()
+  /** Of an early close: settles when a destination may open, or when the close has ended before. */
+  readonly handedOver: Promise<unknown>
+  readonly early: boolean
   readonly #context: ExportContext
   readonly #hosted: HostedExport
-  readonly #home: RecordHome
+  readonly #options: CloseOptions
   readonly #run: CloseRun
   /** Detached from the engine and not closed yet. */
   #detached: OpenImage | null = null
   #isOver = false
+  #recorded = false
+  /** The record of a close that is under way. */
+  #announced: Promise<unknown> = Promise.resolve()
+  #markHandedOver: () => void = () => undefined
 
-  constructor(context: ExportContext, hosted: HostedExport, home: RecordHome, options: CloseOptions) {
+  constructor(context: ExportContext, hosted: HostedExport, options: CloseOptions) {
     this.#context = context
     this.#hosted = hosted
-    this.#home = home
+    this.#options = options
+    this.early = options.early
     const { durability } = hosted.definition
     const { unsubmitted, requests } = options
-    const settings = { durability, unsubmitted, requests, predecessorDraining: false }
-    this.#run = new CloseRun(settings, this.#actions(options), context.now)
+    const predecessorDraining = hosted.predecessor.entries.length > 0
+    const settings = { durability, unsubmitted, requests, predecessorDraining }
+    this.#run = new CloseRun(settings, this.#actions(), context.now)
     this.ended = this.#run.ended.then((end) => {
       this.#isOver = true
       return end
     })
+    const handedOver = new Promise<void>((resolve) => {
+      this.#markHandedOver = resolve
+    })
+    this.handedOver = Promise.race([handedOver, this.ended])
   }
 
   /** `broken` is called with a reason when a step fails in a way that is none of its outcomes. */
@@ -61,9 +83,32 @@ export class Closing {
     void this.#reportProgress()
   }
 
-  /** True: the generation goes on, and the caller lets the gate admit again. False: it is too late. */
-  cancel(): boolean {
-    return this.#run.cancel()
+  /**
+   * True: the generation goes on, recorded as open again, and the caller lets the gate admit. False: it is too late, and
+   * the close goes on. Rejects with `held-by-other` where somebody else has opened: the close goes on too; and with
+   * `image-in-use` where another program has come into the image that was let go of: then nothing goes on.
+   */
+  async cancel(): Promise<boolean> {
+    const { keeper } = this.#hosted.ownership
+    await this.#announced
+    if (this.#isOver || this.#recorded) return false
+    if (!this.#hosted.definition.readOnly) {
+      await faultPoint('cancel: before open is recorded')
+      const outcome = await keeper.change((record) => {
+        if (record.state === 'closed') return null
+        const draining = record.draining.filter(({ generation }) => generation !== record.generation)
+        return { ...record, state: 'open', closeReason: null, draining }
+      })
+      await faultPoint('cancel: open recorded')
+      if (outcome === 'declined') return false
+      if (outcome !== 'done') {
+        throw new Refusal('held-by-other', `another holder has opened the image of export '${this.#hosted.name}'`)
+      }
+    }
+    // Where it is too late for this, the close records its end on top of what has just been recorded.
+    if (!this.#run.cancel()) return false
+    if (this.early) await this.#lockAgain()
+    return true
   }
 
   fault(reason: string): void {
@@ -72,31 +117,75 @@ export class Closing {
 
   /** How it ended; rejects with `still-draining` when it has not within that time. It goes on all the same. */
   async endWithin(timeoutMs: number | null): Promise<CloseEnd> {
-    if (timeoutMs === null) return this.ended
-    const bound = new AbortController()
-    const late = sleep(timeoutMs, null, { signal: bound.signal }).catch(() => null)
-    const end = await Promise.race([this.ended, late])
-    bound.abort()
-    if (end === null) throw await this.#stillDraining(timeoutMs)
+    const end = await within(this.ended, timeoutMs)
+    if (end === null) throw await this.#stillDraining(timeoutMs ?? 0)
     return end
   }
 
-  #actions(options: CloseOptions): CloseActions {
-    const { data, definition } = this.#hosted
-    const nonce = options.nonce ?? randomBytes(16).toString('hex')
+  #actions(): CloseActions {
+    const { data, predecessor } = this.#hosted
+    const nonce = this.#options.nonce ?? randomBytes(16).toString('hex')
     return {
-      shutGate: (requests, abort) => data.setGate({ reads: requests, writes: requests }, abort),
+      shutGate: (requests, abort) => this.#shutGate(requests, abort),
       drain: () => data.drain(),
-      predecessorCleared: () => Promise.resolve(),
+      predecessorCleared: () => predecessor.cleared,
       sync: () => data.sync(),
       detach: async () => {
+        await faultPoint('close: synced')
         data.allowGeneration(0)
         this.#detached = await data.detachFile()
       },
       closeDescriptor: () => this.#closeDetached(),
       proveLock: () => this.#proveLock(),
-      receipt: (facts) => this.#buildReceipt(facts, options, nonce),
-      record: (_facts, receipt) => (definition.readOnly ? Promise.resolve('done') : this.#record(receipt)),
+      receipt: (facts) => this.#buildReceipt(facts, nonce),
+      record: (_facts, receipt) => this.#record(receipt),
+    }
+  }
+
+  async #shutGate(requests: 'park' | 'refuse', abort: boolean): Promise<readonly AbortedRequest[]> {
+    const { data, definition } = this.#hosted
+    const aborted = await data.setGate({ reads: requests, writes: requests }, abort)
+    if (this.early) await this.#handOver()
+    else if (!definition.readOnly) this.#announced = this.#announce([])
+    return aborted
+  }
+
+  /** Nothing outside of what is listed here is submitted afterwards. */
+  async #handOver(): Promise<void> {
+    const { data, ownership } = this.#hosted
+    const { generation, holder } = ownership.own
+    const ranges = merged(await data.uncleared())
+    const image = present(data.file, 'the image of an export that is handed over')
+    const unlocked = await unlockImage(this.#context.images, image.descriptor.number)
+    if (unlocked < 0) throw new Refusal('image-io', 'the locks on the image could not be let go of')
+    await faultPoint('early: locks released')
+    const outcome = await this.#announce([{ generation, holder, ranges }])
+    if (outcome !== 'done') throw new Refusal('held-by-other', 'another holder wrote the ownership record')
+    await faultPoint('early: recorded')
+    this.#markHandedOver()
+  }
+
+  /** Best effort but for an early close, which is nothing without it. */
+  async #announce(draining: readonly DrainingEntry[]): Promise<ChangeOutcome> {
+    const closeReason = this.#options.reason
+    const { keeper } = this.#hosted.ownership
+    try {
+      await faultPoint('close: before closing is recorded')
+      const outcome = await keeper.change((record) => ({
+        ...record,
+        state: 'closing',
+        closeReason,
+        draining: [...record.draining, ...draining],
+      }))
+      await faultPoint('close: closing recorded')
+      return outcome
+    } catch (error) {
+      if (this.early) throw error
+      this.#context.log.warn(
+        { export: this.#hosted.name, error: String(error) },
+        'that it closes could not be recorded',
+      )
+      return 'declined'
     }
   }
 
@@ -114,37 +203,64 @@ export class Closing {
     return proof.kind === 'free'
   }
 
-  #buildReceipt(facts: CloseFacts, options: CloseOptions, nonce: string): Receipt {
+  #buildReceipt(facts: CloseFacts, nonce: string): Receipt {
+    const { name, definition, generation, ownership } = this.#hosted
     const image = present(this.#hosted.facts, 'the facts of an image that was open')
-    const { host, boot, instance } = this.#context.identity
+    const { host, boot, instance } = this.#context.host.identity
+    const fence = ownership.keeper.own?.cleared?.fence ?? null
     return buildReceipt({
       ...facts,
-      export: this.#hosted.name,
+      export: name,
       image: { path: image.realPath, size: image.sizeBytes, device: image.device, inode: image.inode },
-      generation: this.#hosted.generation,
+      generation,
       holder: { host, boot, instance },
       closedAtMs: Date.now(),
-      durability: this.#hosted.definition.durability,
-      reason: options.reason,
+      durability: definition.durability,
+      reason: this.#options.reason,
       nonce,
       clearedBy: 'drain',
+      ...(fence !== null && { fence }),
     })
   }
 
   async #record(receipt: Receipt): Promise<'done' | 'failed' | 'lost'> {
-    const record = present(this.#hosted.record, 'the record of an export that was open')
-    const image = imageIdentity(present(this.#hosted.facts, 'the facts of an image that was open'))
-    const content = { ...record, image, state: 'closed', closeReason: receipt.reason, receipt } as const
+    const { definition, name } = this.#hosted
+    if (definition.readOnly) return 'done'
     try {
-      const outcome = await this.#home.compareAndSwap(record.sequence, content)
-      if (!outcome.won) return 'lost'
-      this.#hosted.recorded(outcome.record)
+      await this.#announced
+      if (!this.#recorded && !(await this.#recordEnd(receipt))) return 'lost'
+      this.#recorded = true
+      await faultPoint('close: closed recorded')
+      await this.#context.host.receipts.put(name, receipt)
+      await faultPoint('close: receipt kept')
       return 'done'
     } catch (error) {
-      const fields = { export: this.#hosted.name, error: String(error) }
+      const fields = { export: name, error: String(error) }
       this.#context.log.warn(fields, 'the record of a close could not be written; it is tried again')
       return 'failed'
     }
+  }
+
+  /** False where another holder has it, which an early close never finds: its end is recorded whoever has it. */
+  async #recordEnd(receipt: Receipt): Promise<boolean> {
+    const { keeper } = this.#hosted.ownership
+    const image = imageIdentity(present(this.#hosted.facts, 'the facts of an image that was open'))
+    await faultPoint('close: before closed is recorded')
+    if (this.early) {
+      await keeper.endDraining(receipt)
+      return true
+    }
+    const closeReason = receipt.reason
+    const outcome = await keeper.change((record) => ({ ...record, image, state: 'closed', closeReason, receipt }))
+    return outcome !== 'lost'
+  }
+
+  async #lockAgain(): Promise<void> {
+    const image = present(this.#hosted.data.file, 'the image of a close that was cancelled')
+    const locked = await lockImage(this.#context.images, image.descriptor.number, 'write')
+    if (locked.kind === 'locked') return
+    const detail = locked.kind === 'busy' ? locked.detail : 'its locks failed'
+    throw new Refusal('image-in-use', `${this.#hosted.definition.path} is in use: ${detail}`)
   }
 
   async #stillDraining(timeoutMs: number): Promise<Refusal> {
@@ -171,4 +287,20 @@ export class Closing {
       })
     }
   }
+}
+
+/** The same bytes in as few ranges as they need, ascending. */
+function merged(ranges: readonly Range[]): readonly Range[] {
+  const ascending = ranges.filter(({ length }) => length > 0).sort((a, b) => a.offset - b.offset)
+  const result: Range[] = []
+  for (const range of ascending) {
+    const last = result.at(-1)
+    if (last === undefined || range.offset > last.offset + last.length) {
+      result.push(range)
+      continue
+    }
+    const end = Math.max(last.offset + last.length, range.offset + range.length)
+    result[result.length - 1] = { offset: last.offset, length: end - last.offset }
+  }
+  return result
 }

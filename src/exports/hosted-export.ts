@@ -13,7 +13,7 @@ import { Refusal } from '../foundation/refusal.ts'
 import { Lifecycle, acceptsNegotiation, gateSettings } from '../interlock/lifecycle.ts'
 import type { ExportState, GateChoices } from '../interlock/lifecycle.ts'
 import type { Receipt } from '../interlock/receipt.ts'
-import type { OwnershipRecord, RecordHome } from '../ownership/home.ts'
+import type { OwnershipRecord } from '../ownership/home.ts'
 import { lockImage } from '../ownership/image-lock.ts'
 import { UnsharedHome } from '../ownership/none.ts'
 import { WorkerGone } from '../plane-link/data-worker.ts'
@@ -22,10 +22,15 @@ import type { CloseEnd } from './close-run.ts'
 import { Closing } from './closing.ts'
 import { DataSide } from './data-side.ts'
 import type { ExportContext } from './export-context.ts'
-import type { ImageFacts, OpenImage } from './image.ts'
-import { closeImage, openImage } from './image.ts'
-import { imageOptions } from './image-options.ts'
+import type { ImageFacts } from './image.ts'
+import { closeImage } from './image.ts'
 import { openForWriting } from './opening.ts'
+import { OwnershipSide } from './ownership-side.ts'
+import { clearPredecessors, refuseEarly } from './early-handover.ts'
+import { Predecessor } from './predecessor.ts'
+import type { Recovery } from './recovery.ts'
+import { ServedImage } from './served-image.ts'
+import { within } from './within.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions, CloseOutcome, ExportDefinition, ExportStatus, OpenOptions } from './verbs.ts'
 
@@ -44,13 +49,13 @@ const NO_OPTIONS: OpenOptions = { receipt: null, takeover: false, timeoutMs: nul
 export class HostedExport {
   readonly definition: ExportDefinition
   readonly data: DataSide
+  readonly ownership: OwnershipSide
+  readonly predecessor: Predecessor
   readonly #context: ExportContext
   readonly #lifecycle: Lifecycle
-  readonly #home: RecordHome
+  readonly #image: ServedImage
   readonly workerIndex: number
-  #facts: ImageFacts | null = null
   #generation = 0
-  #record: OwnershipRecord | null = null
   #stateReason: string | null = null
   #closeRequests: 'park' | 'refuse' = 'park'
   #closing: Closing | null = null
@@ -60,6 +65,9 @@ export class HostedExport {
   #opening: Promise<void> | null = null
   /** Letting go of the image after a fence. */
   #tidying: Promise<void> = Promise.resolve()
+  /** Finishing what the last run left. */
+  #recovery: Recovery | null = null
+  #stopping = false
 
   constructor(context: ExportContext, exportId: number, workerIndex: number, definition: ExportDefinition) {
     this.definition = definition
@@ -67,7 +75,11 @@ export class HostedExport {
     this.#context = context
     this.workerIndex = workerIndex
     this.#lifecycle = new Lifecycle(definition.name)
-    this.#home = context.homeOf(definition)
+    this.ownership = new OwnershipSide(context, definition)
+    this.predecessor = new Predecessor(context, definition, this.ownership, this.data)
+    this.#image = new ServedImage(context, definition, this.data, (facts) => {
+      this.#located(facts)
+    })
   }
 
   get name(): string {
@@ -79,7 +91,7 @@ export class HostedExport {
   }
 
   get facts(): ImageFacts | null {
-    return this.#facts
+    return this.#image.facts
   }
 
   get generation(): number {
@@ -94,27 +106,19 @@ export class HostedExport {
     return this.#lastReceipt
   }
 
-  /** The newest record of ours. */
-  get record(): OwnershipRecord | null {
-    return this.#record
-  }
-
-  recorded(record: OwnershipRecord): void {
-    this.#record = record
-  }
-
   get xenbusState(): ExportStatus['xenbusState'] {
     return this.#lifecycle.xenbusState
   }
 
   /** The nonce that a receipt must carry to open this standby. */
   get nonce(): string | null {
-    return this.state === 'standby' && this.#home instanceof UnsharedHome ? this.#home.giveNonce() : null
+    const { home } = this.ownership
+    return this.state === 'standby' && home instanceof UnsharedHome ? home.giveNonce() : null
   }
 
   /** Why a client cannot be accepted now, or null. */
   get negotiationProblem(): string | null {
-    if (this.#facts === null) return this.#stateReason ?? 'its image was not opened yet'
+    if (this.facts === null) return this.#stateReason ?? 'its image was not opened yet'
     if (acceptsNegotiation(this.state, this.#choices)) return null
     const reason = this.#stateReason === null ? '' : `: ${this.#stateReason}`
     return `the export is ${this.state}${reason}`
@@ -123,6 +127,27 @@ export class HostedExport {
   /** Attaches to a worker and enters standby. Rejects with the image's refusal; the export then stays, without image. */
   start(): Promise<void> {
     return this.#exclusively(() => this.#enterStandby(null))
+  }
+
+  /**
+   * At the daemon's start: opens where the record allows that by itself, and finishes a close that the last run left.
+   * Else it waits in standby and says why.
+   */
+  async resume(lockTimeoutMs: number): Promise<void> {
+    if (this.definition.readOnly) {
+      if (!this.definition.standby) await this.open()
+      return
+    }
+    const facts = present(this.facts, 'the facts of an image in standby')
+    const decision = await this.ownership.startDecision(facts)
+    this.#recovery = await this.ownership.unfinishedClose(facts)
+    if (this.#recovery !== null) {
+      void this.#recovered(this.#recovery)
+      return
+    }
+    if (this.definition.standby) return
+    if (decision.act === 'open') await this.open({ receipt: null, takeover: false, timeoutMs: lockTimeoutMs })
+    if (decision.act === 'standby') this.#waitBecause(decision.reason)
   }
 
   open(options: OpenOptions = NO_OPTIONS): Promise<void> {
@@ -138,14 +163,16 @@ export class HostedExport {
   async close(options: CloseOptions): Promise<CloseOutcome> {
     switch (this.#lifecycle.answer('close')) {
       case 'repeat':
-        return { done: true, receipt: this.#repeatReceipt() }
+        return { done: true, receipt: await this.#repeatReceipt(options.timeoutMs) }
       case 'join':
         break
       case 'begin':
         this.#beginClose(options)
     }
     const closing = present(this.#closing, 'the close that is under way')
-    if (!options.wait) return { done: false, status: await describeExport(this.#context, this) }
+    if (options.early && closing.early) await closing.handedOver
+    const answersAtOnce = !options.wait || (options.early && this.state === 'closing')
+    if (answersAtOnce) return { done: false, status: await describeExport(this.#context, this) }
     const end = await closing.endWithin(options.timeoutMs)
     switch (end.kind) {
       case 'closed':
@@ -190,14 +217,15 @@ export class HostedExport {
     await this.dispose()
   }
 
-  /** Nothing is held back here by a predecessor: its writes are over before an image is opened. */
-  clear(): void {
+  /** Lets go of the writes of a predecessor, on proof: its receipt, or that it was fenced. */
+  async clear(options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<void> {
     this.#lifecycle.answer('clear')
-    throw new Refusal('wrong-state', `export '${this.name}' holds nothing back`)
+    await clearPredecessors(this.#context, this, options)
   }
 
   /** At the end of the daemon: whatever is open for writing is closed, with the reason `shutdown`. */
   async closeForShutdown(): Promise<void> {
+    this.#stopping = true
     if (this.#opening !== null) await this.#opening.catch(() => undefined)
     if (this.state === 'fenced') {
       await this.#tidying
@@ -209,15 +237,18 @@ export class HostedExport {
 
   /** Lets go of everything. Only when nothing is open for writing. */
   async dispose(): Promise<void> {
+    this.#stopping = true
     await this.#exclusively(async () => {
       await this.#tidying
+      await this.#recovery?.abandon()
+      await this.predecessor.end()
       if (this.data.placement?.worker.alive === true) {
         // What is parked stays unanswered, so that its frontend sends it again elsewhere.
         await this.data.setGate({ reads: 'park', writes: 'park' })
-        await this.#dropFile()
+        await this.#image.drop()
         await this.data.detach()
       }
-      await this.#home.close()
+      await this.ownership.close()
     })
   }
 
@@ -240,8 +271,11 @@ export class HostedExport {
       if (await this.#cancelClose()) return
     }
     if (this.#lifecycle.answer('open') === 'repeat') return
-    if (this.#home instanceof UnsharedHome && !this.definition.readOnly) this.#checkReceipt(this.#home, options.receipt)
+    const { home } = this.ownership
+    if (home instanceof UnsharedHome && !this.definition.readOnly) this.#checkReceipt(home, options.receipt)
     await this.#tidying
+    await this.#recovery?.abandon()
+    this.#recovery = null
     this.#to('opening', null)
     try {
       if (this.data.placement === null) await this.#attach()
@@ -254,27 +288,35 @@ export class HostedExport {
   }
 
   async #openForWriting(options: OpenOptions): Promise<void> {
-    const known = this.#facts?.sizeBytes ?? 0
-    const opened = await openForWriting(this.#context, {
+    const known = this.facts?.sizeBytes ?? 0
+    const { image, record } = await openForWriting(this.#context, {
       definition: this.definition,
-      home: this.#home,
+      ownership: this.ownership,
       receipt: options.receipt,
+      takeover: options.takeover,
+      allowUnsafe: options.allowUnsafe ?? [],
       knownSizeBytes: known,
       timeoutMs: options.timeoutMs ?? 0,
-      abandoned: () => this.state !== 'opening',
+      found: ({ facts }) => {
+        this.#located(facts)
+      },
+      abandoned: () => this.state !== 'opening' || this.#stopping,
     })
-    await this.#replaceFile(opened.image, opened.generation)
-    this.#record = opened.record
-    this.#generation = opened.generation
-    if (known !== 0 && known !== opened.image.facts.sizeBytes) await this.data.disconnect()
+    await this.#image.replace(image, record.generation)
+    this.#generation = record.generation
+    this.#lastReceipt = null
+    if (known !== 0 && known !== image.facts.sizeBytes) await this.data.disconnect()
+    await this.predecessor.begin(record)
     this.#refuseUnlessOpening()
-    this.data.allowGeneration(opened.generation)
+    this.data.allowGeneration(record.generation)
     this.#to('open', null)
     await this.#applyGate()
+    // Only now is what the shelf holds of no use to anybody.
+    await this.#context.host.receipts.drop(this.name)
   }
 
   async #openReadOnly(): Promise<void> {
-    const image = this.data.file ?? (await this.#openImageForReading())
+    const image = this.data.file ?? (await this.#image.openForReading())
     const locked = await lockImage(this.#context.images, image.descriptor.number, 'read-only')
     if (locked.kind === 'busy') throw new Refusal('image-in-use', `${this.definition.path} is in use: ${locked.detail}`)
     this.#refuseUnlessOpening()
@@ -295,21 +337,21 @@ export class HostedExport {
       return
     }
     this.#to('standby', reason)
+    await this.#image.dropWritable()
+    await this.#withdraw()
     await this.#enterStandby(reason).catch((second: unknown) => {
       this.#context.log.debug({ export: this.name, error: String(second) }, 'standby has no image')
     })
   }
 
-  /** The standby's descriptor gives way to the new one; reads that are under way finish first. */
-  async #replaceFile(image: OpenImage, generation: number): Promise<void> {
+  /** What was recorded of an opening that failed is closed again: nothing was written under it. */
+  async #withdraw(): Promise<void> {
+    const { keeper } = this.ownership
+    if (keeper.own === null || keeper.own.generation === this.#generation) return
     try {
-      await this.data.setGate({ reads: 'park', writes: 'park' })
-      await this.#dropFile()
-      await this.data.attachFile(image, generation)
-      this.#facts = image.facts
+      await keeper.change((record) => ({ ...record, state: 'closed', closeReason: 'handover' }))
     } catch (error) {
-      if (this.data.file !== image) await closeImage(this.#context.images, image)
-      throw error
+      this.#context.log.warn({ export: this.name, error: String(error) }, 'a failed opening could not be withdrawn')
     }
   }
 
@@ -326,7 +368,7 @@ export class HostedExport {
     this.#stateReason = reason
     if (this.data.placement === null) await this.#attach()
     try {
-      if (this.data.file === null) await this.#openImageForReading()
+      if (this.data.file === null) await this.#image.openForReading()
     } catch (error) {
       this.#stateReason = reason ?? (error instanceof Error ? error.message : String(error))
       throw error
@@ -334,30 +376,8 @@ export class HostedExport {
     await this.#applyGate()
   }
 
-  async #openImageForReading(): Promise<OpenImage> {
-    const mode = this.definition.readOnly ? 'read-only' : 'standby'
-    const image = await openImage(this.#context.images, this.definition.path, mode, imageOptions(this.definition))
-    try {
-      this.#context.claimImage(this.name, image.facts)
-      await this.data.attachFile(image, 0)
-    } catch (error) {
-      if (this.data.file !== image) await closeImage(this.#context.images, image)
-      throw error
-    }
-    this.#facts = image.facts
-    return image
-  }
-
   async #attach(): Promise<void> {
-    await this.data.attach(await this.#context.place(this.workerIndex), this.#facts?.sizeBytes ?? 0)
-  }
-
-  /** Waits for what is submitted, takes the file from the engine, and closes it. */
-  async #dropFile(): Promise<void> {
-    if (this.data.file === null) return
-    await this.data.drain()
-    const image = await this.data.detachFile()
-    if (image !== null) await closeImage(this.#context.images, image)
+    await this.data.attach(await this.#context.place(this.workerIndex), this.facts?.sizeBytes ?? 0)
   }
 
   async #tidyUp(opening: Promise<void> | null, closing: Closing | null): Promise<void> {
@@ -366,23 +386,20 @@ export class HostedExport {
       // An opening or a close that was under way ends first: each lets go of what it holds itself.
       await opening?.catch(() => undefined)
       await closing?.settled
-      if (this.data.placement !== null) await this.#dropFile()
+      await this.predecessor.end()
+      if (this.data.placement !== null) await this.#image.drop()
     } catch (error) {
       if (!(error instanceof WorkerGone)) throw error
     }
+    await this.ownership.recordFence()
   }
 
   // ---- closing
 
   #beginClose(options: CloseOptions): void {
-    if (options.early) {
-      throw new Refusal(
-        'early-refused',
-        `export '${this.name}' has no shared record to hand its unfinished writes over in`,
-      )
-    }
+    if (options.early) refuseEarly(this)
     this.#closeRequests = options.requests
-    const closing = new Closing(this.#context, this, this.#home, options)
+    const closing = new Closing(this.#context, this, options)
     this.#closing = closing
     this.#to('closing', null)
     closing.begin((reason) => {
@@ -396,7 +413,9 @@ export class HostedExport {
     switch (end.kind) {
       case 'closed':
         this.#lastReceipt = end.receipt
+        await this.predecessor.end()
         this.#to('closed', null)
+        if (this.ownership.newest !== null) this.#recordChanged(this.ownership.newest)
         this.#context.emit(this.name, { kind: 'receipt', receipt: end.receipt })
         if (options.disconnect) await this.data.disconnect()
         return
@@ -412,7 +431,14 @@ export class HostedExport {
   async #cancelClose(): Promise<boolean> {
     const closing = this.#closing
     if (closing === null) return false
-    if (!closing.cancel()) {
+    let cancelled: boolean
+    try {
+      cancelled = await closing.cancel()
+    } catch (error) {
+      if (error instanceof Refusal && error.code === 'image-in-use') this.fence(error.message)
+      throw error
+    }
+    if (!cancelled) {
       await closing.ended
       return false
     }
@@ -422,13 +448,76 @@ export class HostedExport {
     return true
   }
 
-  #repeatReceipt(): Receipt {
-    if (this.#lastReceipt !== null) return this.#lastReceipt
+  async #repeatReceipt(timeoutMs: number | null): Promise<Receipt> {
+    const recovery = this.#recovery
+    if (recovery !== null && (await within(recovery.finished, timeoutMs)) === null && this.#recovery === recovery) {
+      const detail = `the writes of generation ${recovery.generation}, which the last run left, have not cleared yet`
+      throw new Refusal('still-draining', `export '${this.name}': ${detail}`)
+    }
+    const receipt = this.#lastReceipt ?? (this.definition.readOnly ? null : await this.ownership.receiptOfLastClose())
+    if (receipt !== null) return receipt
     throw new Refusal('wrong-state', `export '${this.name}' is ${this.state} and has no receipt: 'open' it first`, {
       export: this.name,
       state: this.state,
       verb: 'close',
     })
+  }
+
+  // ---- record
+
+  #located(facts: ImageFacts): void {
+    this.ownership.locate(facts, (record) => {
+      this.#recordChanged(record)
+    })
+  }
+
+  /** Somebody may have opened since, or be about to: the least that can be done is to stop at once and to say so. */
+  #recordChanged(record: OwnershipRecord): void {
+    const { name, host } = record.holder
+    if (!this.ownership.keeper.isLost(record)) return
+    switch (this.state) {
+      case 'open':
+      case 'closing': {
+        // Who has handed over early was waiting for this.
+        if (this.#closing?.early === true) return
+        const by = record.intent?.by ?? record.holder
+        this.fence(`ownership is lost to ${by.name} (${by.host})`)
+        return
+      }
+      case 'closed': {
+        // A migration that went well: nobody here waits for its being cancelled any more.
+        const reason = `opened by ${name} (${host})`
+        if (record.generation <= this.#generation || this.#stateReason === reason) return
+        this.#stateReason = reason
+        if (this.data.placement?.worker.alive === true) void this.data.disconnect().catch(() => undefined)
+        return
+      }
+      case 'standby':
+      case 'opening':
+      case 'fenced':
+        return
+    }
+  }
+
+  async #recovered(recovery: Recovery): Promise<void> {
+    this.#waitBecause(`the last run died while it closed generation ${recovery.generation}: its writes are waited for`)
+    const receipt = await recovery.finished
+    if (this.#recovery === recovery) this.#recovery = null
+    if (receipt === null) return
+    this.#lastReceipt = receipt
+    this.#context.emit(this.name, { kind: 'receipt', receipt })
+    if (this.state !== 'standby' || this.#stopping) return
+    this.#waitBecause(null)
+    try {
+      await this.resume(0)
+    } catch (error) {
+      this.#waitBecause(error instanceof Error ? error.message : String(error))
+    }
+  }
+
+  #waitBecause(reason: string | null): void {
+    this.#stateReason = reason
+    if (reason !== null) this.#context.log.info({ export: this.name, reason }, 'waits in standby')
   }
 
   // ---- common

@@ -1,158 +1,286 @@
 /**
- * Opening an image for writing, up to the moment when writes may be submitted: the descriptor, the locks, the record.
- * Whatever fails leaves nothing behind: no descriptor, no lock, no record that says more than is true.
+ * Opening an image for writing, up to the moment when writes may be submitted: the descriptor, the rule, the locks, the
+ * record. Whatever fails leaves nothing behind: no descriptor, no lock, no record that says more than is true.
  *
- *     open read-write ─▶ QEMU's locks ─▶ claim all generations ─▶ record `opening g` ─▶ narrow to g ─▶ record `open`
+ *     open read-write ─▶ record read, rule asked ─▶ claim all generations but the draining ─▶ QEMU's locks
+ *                     ─▶ record `opening g` ─▶ narrow to g ─▶ record `open`
+ *
+ * What somebody else still holds is asked for again, from the beginning, as long as the request says: a source that is
+ * closing may have closed, and the image may have grown meanwhile. The swap against the record that was read sees to it
+ * that of two who open at once one wins.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
+import { faultPoint } from '../foundation/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { receiptProblem } from '../interlock/receipt.ts'
-import type { Receipt } from '../interlock/receipt.ts'
+import type { ClearedBy, Receipt } from '../interlock/receipt.ts'
 import type { GenerationLock } from '../ownership/generation-lock.ts'
 import { claimGenerations } from '../ownership/generation-lock.ts'
-import type { Newest, OwnershipRecord, RecordDraft, RecordHolder, RecordHome, RecordState } from '../ownership/home.ts'
+import type { Clearing, DrainingEntry, Newest, OwnershipRecord, RecordHolder } from '../ownership/home.ts'
 import { sequenceOf } from '../ownership/home.ts'
 import { lockImage } from '../ownership/image-lock.ts'
+import { decideOpening } from '../ownership/opening-rule.ts'
+import type { OpeningDecision, OpeningQuestion } from '../ownership/opening-rule.ts'
 import { errnoName } from '../posix/errno.ts'
 import type { ExportContext } from './export-context.ts'
 import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity, openImage } from './image.ts'
 import { imageOptions } from './image-options.ts'
+import { OwnershipSide } from './ownership-side.ts'
+import { takeOver } from './takeover.ts'
+import type { Fenced } from './takeover.ts'
 import type { ExportDefinition } from './verbs.ts'
 
-const LOCK_INTERVAL_MS = 25
+const INTERVAL_MS = 25
 
 export interface Opened {
   readonly image: OpenImage
-  readonly lock: GenerationLock
-  readonly generation: number
+  /** `open`, and of our own. */
   readonly record: OwnershipRecord
 }
 
 export interface OpeningRequest {
   readonly definition: ExportDefinition
-  readonly home: RecordHome
+  readonly ownership: OwnershipSide
   readonly receipt: Receipt | null
+  readonly takeover: boolean
+  /** Codes of the preflight that the operator accepts. */
+  readonly allowUnsafe: readonly string[]
   /** What this export's clients were told; an image that shrank is refused. 0 where nobody was told anything. */
   readonly knownSizeBytes: number
-  /** How long to wait for a lock that somebody else still holds. */
+  /** How long to wait for somebody who closes, or for writes that have not cleared. */
   readonly timeoutMs: number
+  /** Called with every image that was opened, before anything is read of its record. */
+  readonly found: (image: OpenImage) => void
   /** Turns true when the opening is not wanted any more. */
   readonly abandoned: () => boolean
 }
 
-export async function openForWriting(context: ExportContext, request: OpeningRequest): Promise<Opened> {
-  const { definition } = request
-  const image = await openImage(context.images, definition.path, 'write', imageOptions(definition))
-  try {
-    context.claimImage(definition.name, image.facts)
-    refuseShrunken(definition, image, request)
-    const newest = await request.home.readNewest()
-    const generation = nextGeneration(definition.name, newest, request.receipt)
-    if (request.receipt !== null) checkReceipt(request.receipt, definition, image, newest)
-    const lock = await claim(context, request, image)
-    const holder = await makeHolder(context)
-    const opening = draft(definition, image, generation, holder, 'opening')
-    const published = await swap(request.home, sequenceOf(newest), opening)
+/** What one attempt came to: opened, or why not yet. */
+type Attempt = Opened | { readonly notYet: Refusal; readonly atOnce?: true }
+
+export function openForWriting(context: ExportContext, request: OpeningRequest): Promise<Opened> {
+  return new Opening(context, request).run()
+}
+
+class Opening {
+  readonly #context: ExportContext
+  readonly #request: OpeningRequest
+  readonly #deadlineMs: number
+  #holder: RecordHolder | null = null
+  #fenced: Fenced | null = null
+
+  constructor(context: ExportContext, request: OpeningRequest) {
+    this.#context = context
+    this.#request = request
+    this.#deadlineMs = context.now() + request.timeoutMs
+  }
+
+  async run(): Promise<Opened> {
+    try {
+      // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
+      await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
+      for (;;) {
+        const attempt = await this.#attempt()
+        if ('image' in attempt) return attempt
+        if (this.#late || this.#request.abandoned()) throw attempt.notYet
+        if (attempt.atOnce !== true) await sleep(INTERVAL_MS)
+      }
+    } catch (error) {
+      await this.#forgetHolder()
+      throw error
+    }
+  }
+
+  get #late(): boolean {
+    return this.#context.now() >= this.#deadlineMs
+  }
+
+  async #attempt(): Promise<Attempt> {
+    const { definition } = this.#request
+    let image: OpenImage
+    try {
+      image = await openImage(this.#context.images, definition.path, 'write', imageOptions(definition))
+    } catch (error) {
+      // A block device is somebody's alone: whoever has it may be closing.
+      if (error instanceof Refusal && error.code === 'image-in-use') return { notYet: error }
+      throw error
+    }
+    let opened: Attempt | null = null
+    try {
+      opened = await this.#openOn(image)
+      return opened
+    } finally {
+      if (opened === null || !('image' in opened)) await closeImage(this.#context.images, image)
+    }
+  }
+
+  async #openOn(image: OpenImage): Promise<Attempt> {
+    const { definition, ownership } = this.#request
+    this.#context.claimImage(definition.name, image.facts)
+    this.#request.found(image)
+    refuseShrunken(definition, image, this.#request.knownSizeBytes)
+    const newest = await ownership.readNewest()
+    const question = await ownership.question(newest, image.facts, this.#request.takeover)
+    const decision = this.#decide(newest, question)
+    switch (decision.act) {
+      case 'refuse':
+        throw OwnershipSide.heldBy(decision.code, decision.reason, newest)
+      case 'fence':
+        return this.#fence(newest, decision.against)
+      case 'awaitClose': {
+        const notYet = OwnershipSide.heldBy(decision.code, decision.reason, newest)
+        if (!decision.lockProves || !this.#late) return { notYet }
+        return this.#claimAndPublish(image, newest, question, 'lock', notYet)
+      }
+      case 'awaitLock': {
+        const notYet = OwnershipSide.heldBy(decision.code, decision.reason, newest)
+        return this.#claimAndPublish(image, newest, question, 'lock', notYet)
+      }
+      case 'open':
+        return this.#claimAndPublish(image, newest, question, decision.clearedBy, null)
+    }
+  }
+
+  /** A fence that is done has answered every question, as long as nobody has written since. */
+  #decide(newest: Newest, question: OpeningQuestion): OpeningDecision {
+    if (this.#fenced === null) return decideOpening(question)
+    if (sequenceOf(newest) === this.#fenced.sequence) return { act: 'open', clearedBy: 'fence' }
+    return { act: 'refuse', code: 'held-by-other', reason: 'the record was changed after the holder was fenced' }
+  }
+
+  async #fence(newest: Newest, against: RecordHolder): Promise<Attempt> {
+    if (newest.kind !== 'record') throw new Refusal('held-by-other', 'there is no record to take over')
+    const { home } = this.#request.ownership
+    this.#fenced = await takeOver(this.#context, home, newest.record, await this.#ownHolder(), against)
+    return { notYet: new Refusal('held-by-other', 'the holder was fenced too late'), atOnce: true }
+  }
+
+  async #claimAndPublish(
+    image: OpenImage,
+    newest: Newest,
+    question: OpeningQuestion,
+    clearedBy: ClearedBy | null,
+    busyRefusal: Refusal | null,
+  ): Promise<Attempt> {
+    const { definition, receipt } = this.#request
+    if (receipt !== null) checkReceipt(receipt, definition, image, newest)
+    const draining = this.#stillDraining(newest, question)
+    const lock = await this.#claim(image, draining)
+    if (typeof lock === 'string') {
+      return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
+    }
+    await faultPoint('open: claimed')
+    return { image, record: await this.#publish(image, newest, lock, draining, clearedBy) }
+  }
+
+  /** Entries of the record that nothing known here proves to be over. */
+  #stillDraining(newest: Newest, question: OpeningQuestion): readonly DrainingEntry[] {
+    const draining = newest.kind === 'record' ? newest.record.draining : []
+    const { identity } = this.#context.host
+    return draining.filter(({ holder }) => {
+      if (this.#fenced?.against.host === holder.host && this.#fenced.against.boot === holder.boot) return false
+      const rebooted = holder.host === identity.host && holder.boot !== identity.boot
+      return !(rebooted && question.holder === 'earlier-boot' && question.rebootIsProof)
+    })
+  }
+
+  async #claim(image: OpenImage, draining: readonly DrainingEntry[]): Promise<GenerationLock | string> {
+    const descriptor = image.descriptor.number
+    const exceptions = draining.map(({ generation }) => generation)
+    const claimed = await claimGenerations(this.#context.images, descriptor, exceptions)
+    if (claimed.kind === 'busy') return 'another daemon has it open for writing, or its last writes have not cleared'
+    if (claimed.kind === 'failed') throw new Refusal('image-io', `its locks failed: ${errnoName(claimed.errno)}`)
+    const locked = await lockImage(this.#context.images, descriptor, 'write')
+    if (locked.kind === 'busy') return locked.detail
+    if (locked.kind === 'failed') throw new Refusal('image-io', `its locks failed: ${errnoName(locked.errno)}`)
+    return claimed.lock
+  }
+
+  async #publish(
+    image: OpenImage,
+    newest: Newest,
+    lock: GenerationLock,
+    draining: readonly DrainingEntry[],
+    clearedBy: ClearedBy | null,
+  ): Promise<OwnershipRecord> {
+    const { definition, ownership, receipt } = this.#request
+    const { keeper, home } = ownership
+    const recorded = newest.kind === 'record' ? newest.record.generation : 0
+    const generation = Math.max(recorded, receipt?.generation ?? 0) + 1
+    const cleared: Clearing | null =
+      clearedBy === null ? null : { generation: recorded, by: clearedBy, fence: this.#fenced?.report ?? null }
+    await faultPoint('open: before opening is recorded')
+    const outcome = await home.compareAndSwap(sequenceOf(newest), {
+      imageId: ownership.imageId,
+      image: imageIdentity(image.facts),
+      generation,
+      state: 'opening',
+      holder: await this.#ownHolder(),
+      closeReason: null,
+      receipt: null,
+      draining,
+      intent: null,
+      cleared,
+    })
+    const opening = outcome.won ? outcome.record : outcome.superseded
+    if (opening === null) throw firstWas(outcome.won ? newest : outcome.newest)
+    keeper.take(opening)
+    await faultPoint('open: opening recorded')
     const narrowed = await lock.narrow(generation)
     if (narrowed < 0) throw new Refusal('image-io', `the generation's lock failed: ${errnoName(narrowed)}`)
-    if (request.abandoned())
+    await faultPoint('open: narrowed')
+    if (this.#request.abandoned()) {
       throw new Refusal('export-fenced', `export '${definition.name}' was fenced while it opened`)
-    const record = await swap(request.home, published.sequence, { ...opening, state: 'open' })
-    return { image, lock, generation, record }
-  } catch (error) {
-    await closeImage(context.images, image)
-    throw error
+    }
+    const published = await keeper.change((record) => ({ ...record, state: 'open' }))
+    if (published !== 'done') throw firstWas(await ownership.readNewest())
+    await faultPoint('open: open recorded')
+    return ownership.own
+  }
+
+  async #ownHolder(): Promise<RecordHolder> {
+    if (this.#holder !== null) return this.#holder
+    await faultPoint('open: before the token')
+    this.#holder = await this.#context.host.newHolder()
+    await faultPoint('open: token left')
+    return this.#holder
+  }
+
+  /** A token that no record can name is forgotten. */
+  async #forgetHolder(): Promise<void> {
+    const holder = this.#holder
+    if (holder === null || this.#request.ownership.keeper.own?.holder.openToken === holder.openToken) return
+    // What cannot be removed is a few bytes for ever, and no more than that.
+    if (this.#fenced === null) await this.#context.host.forget(holder).catch(() => undefined)
   }
 }
 
-function refuseShrunken(definition: ExportDefinition, image: OpenImage, request: OpeningRequest): void {
+function refuseShrunken(definition: ExportDefinition, image: OpenImage, knownSizeBytes: number): void {
   const { sizeBytes } = image.facts
-  if (sizeBytes >= request.knownSizeBytes) return
+  if (sizeBytes >= knownSizeBytes) return
   throw new Refusal(
     'image-changed',
-    `${definition.path} shrank from ${request.knownSizeBytes} to ${sizeBytes} bytes since its clients were told its size`,
+    `${definition.path} shrank from ${knownSizeBytes} to ${sizeBytes} bytes since its clients were told its size`,
   )
 }
 
-function nextGeneration(name: string, newest: Newest, receipt: Receipt | null): number {
-  if (newest.kind === 'unreadable') {
-    throw new Refusal('image-changed', `the record of export '${name}' cannot be read: ${newest.detail}`)
-  }
-  const recorded = newest.kind === 'record' ? newest.record.generation : 0
-  return Math.max(recorded, receipt?.generation ?? 0) + 1
-}
-
 function checkReceipt(receipt: Receipt, definition: ExportDefinition, image: OpenImage, newest: Newest): void {
+  const record = newest.kind === 'record' ? newest.record : null
+  const recorded = record?.generation === receipt.generation ? record.receipt : null
   const problem = receiptProblem(receipt, {
     export: definition.name,
     sizeBytes: image.facts.sizeBytes,
-    nonce: null,
-    generationMin: newest.kind === 'record' ? newest.record.generation : null,
+    nonce: recorded?.nonce ?? null,
+    generationMin: record?.generation ?? null,
   })
   if (problem !== null) throw new Refusal('receipt-mismatch', problem)
 }
 
-/** Both kinds of locks; waits for them as long as the request says. */
-async function claim(context: ExportContext, request: OpeningRequest, image: OpenImage): Promise<GenerationLock> {
-  const { definition } = request
-  const deadlineMs = context.now() + request.timeoutMs
-  for (;;) {
-    const attempt = await claimOnce(context, image)
-    if (typeof attempt !== 'string') return attempt
-    if (context.now() >= deadlineMs || request.abandoned()) {
-      throw new Refusal('image-in-use', `${definition.path} is in use: ${attempt}`)
-    }
-    await sleep(LOCK_INTERVAL_MS)
-  }
-}
-
-async function claimOnce(context: ExportContext, image: OpenImage): Promise<GenerationLock | string> {
-  const descriptor = image.descriptor.number
-  const claimed = await claimGenerations(context.images, descriptor, [])
-  if (claimed.kind === 'busy') return 'another daemon has it open for writing, or its last writes have not cleared'
-  if (claimed.kind === 'failed') throw new Refusal('image-io', `its locks failed: ${errnoName(claimed.errno)}`)
-  const locked = await lockImage(context.images, descriptor, 'write')
-  if (locked.kind === 'busy') return locked.detail
-  if (locked.kind === 'failed') throw new Refusal('image-io', `its locks failed: ${errnoName(locked.errno)}`)
-  return claimed.lock
-}
-
-async function makeHolder(context: ExportContext): Promise<RecordHolder> {
-  const { host, boot, instance, name } = context.identity
-  const openToken = await context.leaveOpenToken()
-  return { host, boot, instance, name, openToken }
-}
-
-function draft(
-  definition: ExportDefinition,
-  image: OpenImage,
-  generation: number,
-  holder: RecordHolder,
-  state: RecordState,
-): RecordDraft {
-  return {
-    imageId: definition.imageId ?? definition.name,
-    image: imageIdentity(image.facts),
-    generation,
-    state,
-    holder,
-    closeReason: null,
-    receipt: null,
-    draining: [],
-    intent: null,
-    cleared: null,
-  }
-}
-
-async function swap(home: RecordHome, expected: number, content: RecordDraft): Promise<OwnershipRecord> {
-  const outcome = await home.compareAndSwap(expected, content)
-  if (outcome.won) return outcome.record
-  const winner = outcome.newest.kind === 'record' ? outcome.newest.record.holder : null
-  throw new Refusal(
-    'held-by-other',
-    winner === null ? 'somebody else changed the record first' : `${winner.name} (${winner.host}) was first`,
-    { holder: winner },
-  )
+/** Of two that open at once the slower one is told who was faster. */
+function firstWas(newest: Newest): Refusal {
+  if (newest.kind !== 'record') return new Refusal('held-by-other', 'somebody else changed the record first')
+  const { name, host } = newest.record.holder
+  return OwnershipSide.heldBy('held-by-other', `${name} (${host}) was first`, newest)
 }

@@ -7,6 +7,7 @@
 import { LIMITS } from '../config/limits.ts'
 import { present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
+import type { RefusalCode } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import type { ExportCatalogue, ExportOffer, ExportRefusal } from '../nbd/export-catalogue.ts'
 import { servedAbilities, transmissionFlags } from '../nbd/transmission-flags.ts'
@@ -27,6 +28,7 @@ import type {
   ExportStatus,
   ExportVerbs,
   OpenOptions,
+  StackReport,
 } from './verbs.ts'
 
 /** A connection that comes out of the negotiation; the registry takes its descriptor over. */
@@ -40,6 +42,9 @@ export interface IncomingConnection {
 }
 
 export type RegistryContext = Omit<ExportContext, 'claimImage' | 'emit'> & { readonly workersCount: number }
+
+/** Refusals that others end: the export waits in standby, and the daemon has started all the same. */
+const WAITS_FOR_ANOTHER: ReadonlySet<RefusalCode> = new Set(['held-by-other', 'record-unreadable', 'record-io'])
 
 const PREFERRED_BLOCK_BYTES = 4096
 
@@ -105,7 +110,8 @@ export class ExportRegistry implements ExportVerbs {
     const hosted = this.#register(definition)
     try {
       await hosted.start()
-      if (!definition.standby) await hosted.open()
+      if (definition.standby) this.#context.stacks.lookSoon(definition)
+      else await hosted.open()
     } catch (error) {
       await this.#forget(hosted)
       throw error
@@ -118,12 +124,13 @@ export class ExportRegistry implements ExportVerbs {
     const hosted = this.#register(definition)
     try {
       await hosted.start()
-      if (!definition.standby) await hosted.open({ receipt: null, takeover: false, timeoutMs: lockTimeoutMs })
+      if (definition.standby) this.#context.stacks.lookSoon(definition)
+      await hosted.resume(lockTimeoutMs)
       return null
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       this.#context.log.error({ export: definition.name, code: error.code }, error.message)
-      return error
+      return WAITS_FOR_ANOTHER.has(error.code) ? null : error
     }
   }
 
@@ -146,22 +153,31 @@ export class ExportRegistry implements ExportVerbs {
   }
 
   async standby(name: string): Promise<ExportStatus> {
-    await this.#find(name).standby()
+    const hosted = this.#find(name)
+    await hosted.standby()
+    this.#context.stacks.lookSoon(hosted.definition)
     return this.status(name)
   }
 
-  clear(
+  async clear(
     name: string,
-    _options: { readonly receipt: Receipt | null; readonly takeover: boolean },
+    options: { readonly receipt: Receipt | null; readonly takeover: boolean },
   ): Promise<ExportStatus> {
-    const hosted = this.#find(name)
-    hosted.clear()
+    await this.#find(name).clear(options)
     return this.status(name)
   }
 
   async fence(name: string): Promise<ExportStatus> {
     this.#find(name).fence('fenced by the operator')
     return this.status(name)
+  }
+
+  stack(name: string): Promise<StackReport> {
+    return this.#context.stacks.of(this.#find(name).definition)
+  }
+
+  check(path: string, timeoutMs: number | null): Promise<StackReport> {
+    return this.#context.stacks.check(path, timeoutMs)
   }
 
   subscribe(listener: (event: ExportEvent) => void): () => void {
@@ -291,6 +307,7 @@ export class ExportRegistry implements ExportVerbs {
 
   #drop(hosted: HostedExport): void {
     this.#exports.delete(hosted.name)
+    this.#context.stacks.forget(hosted.name)
     for (const [id, one] of this.#byId) if (one === hosted) this.#byId.delete(id)
     for (const [key, name] of this.#images) if (name === hosted.name) this.#images.delete(key)
   }

@@ -18,7 +18,8 @@ const NO_INSPECTION: ExportInspection = {
 }
 
 export async function describeExport(context: ExportContext, hosted: HostedExport): Promise<ExportStatus> {
-  const { definition, facts, record } = hosted
+  const { definition, facts } = hosted
+  const record = hosted.ownership.newest
   const inspection = await inspect(hosted)
   const nowMs = Date.now()
   return {
@@ -35,7 +36,7 @@ export async function describeExport(context: ExportContext, hosted: HostedExpor
     durability: definition.durability,
     cache: definition.cache,
     clientsMode: definition.clients,
-    unsafe: unsafeCodes(definition),
+    unsafe: [...unsafeCodes(definition), ...context.stacks.unsafeCodes(hosted.name)],
     engine: hosted.data.placement?.engine ?? context.engine,
     worker: hosted.data.placement?.worker.index ?? hosted.workerIndex,
     holder:
@@ -50,6 +51,8 @@ export async function describeExport(context: ExportContext, hosted: HostedExpor
     outstanding: rounded(inspection.outstanding),
     orphans: inspection.orphans,
     holds: inspection.holds,
+    heldForMs: Math.round(hosted.predecessor.heldForMs),
+    clearedBy: hosted.state === 'open' || hosted.state === 'closing' ? (record?.cleared?.by ?? null) : null,
     indeterminate: inspection.indeterminate,
     totals: inspection.totals,
     nonce: hosted.nonce,

@@ -42,6 +42,9 @@ export interface DaemonOptions {
   /** Lines of the configuration file, before the exports. */
   readonly settings?: readonly string[]
   readonly ownership?: 'none' | 'directory'
+  /** Further lines of [ownership], and tables behind it. */
+  readonly ownershipSettings?: readonly string[]
+  readonly environment?: Readonly<Record<string, string>>
 }
 
 /** A line of the daemon's log. */
@@ -175,9 +178,12 @@ export async function startDaemon(scratch: Scratch, options: DaemonOptions): Pro
   const nbdPort = await freePort()
   const configurationPath = join(directory, 'interlockd.toml')
   writeFileSync(configurationPath, configurationText({ ...options, stateDirectory }, { controlPath, nbdPath, nbdPort }))
-  const program = startProgram(scratch, process.execPath, [
-    ...[join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
-  ])
+  const program = startProgram(
+    scratch,
+    process.execPath,
+    [join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
+    options.environment === undefined ? {} : { environment: options.environment },
+  )
   await program.until('ready line of interlockd', READY_TIMEOUT_MS, () => logLines(program).some(saysReady))
   if (!existsSync(controlPath)) throw new Error(`interlockd is ready without a control socket; ${program.said}`)
   return new Daemon(program, { stateDirectory, controlPath, nbdPath, nbdPort })
@@ -197,6 +203,7 @@ function configurationText(
     ...(options.settings ?? []),
     '[ownership]',
     `kind = "${options.ownership ?? 'none'}"`,
+    ...(options.ownershipSettings ?? []),
     ...options.exports.flatMap((entry) => [
       '[[export]]',
       ...Object.entries(entry).map(([key, value]) => `${key} = ${quoted(value)}`),

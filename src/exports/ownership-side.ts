@@ -1,0 +1,173 @@
+/**
+ * An export's end in the ownership record: what is recorded, what that allows, and who is told when it changes. It opens
+ * and closes nothing. The export is shown every newer record, which is best effort: safety comes from locks and fences.
+ */
+
+import { present } from '../foundation/assert.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import type { Receipt } from '../interlock/receipt.ts'
+import type { Newest, OwnershipRecord, RecordHolder, RecordHome } from '../ownership/home.ts'
+import { sameImage } from '../ownership/home.ts'
+import type { Kinship } from '../ownership/kinship.ts'
+import { isThisHost } from '../ownership/kinship.ts'
+import { decideStart, handedEarly } from '../ownership/opening-rule.ts'
+import type { OpeningQuestion, StartDecision } from '../ownership/opening-rule.ts'
+import type { ExportContext } from './export-context.ts'
+import type { ImageFacts } from './image.ts'
+import { imageIdentity } from './image.ts'
+import { RecordKeeper } from './record-keeper.ts'
+import { Recovery } from './recovery.ts'
+import type { ExportDefinition } from './verbs.ts'
+
+const WATCH_INTERVAL_MS = 1000
+
+/** File systems that no second host has mounted. A block device may be shared, whatever is behind it. */
+const LOCAL_FILE_SYSTEMS = new Set(['ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'bcachefs', 'tmpfs', 'ramfs', 'overlay'])
+
+export class OwnershipSide {
+  readonly home: RecordHome
+  readonly keeper: RecordKeeper
+  readonly #context: ExportContext
+  readonly #definition: ExportDefinition
+  #newest: OwnershipRecord | null = null
+  #located: string | null = null
+  #endWatch: () => void = () => undefined
+
+  constructor(context: ExportContext, definition: ExportDefinition) {
+    this.#context = context
+    this.#definition = definition
+    this.home = context.homeOf(definition)
+    this.keeper = new RecordKeeper(this.home)
+  }
+
+  /** The newest record that is known here, whoever wrote it. */
+  get newest(): OwnershipRecord | null {
+    const { own } = this.keeper
+    if (this.#newest === null || own === null) return own ?? this.#newest
+    return own.sequence > this.#newest.sequence ? own : this.#newest
+  }
+
+  /** Our newest record; only while there is one. */
+  get own(): OwnershipRecord {
+    return present(this.keeper.own, 'a record of our own')
+  }
+
+  get imageId(): string {
+    return this.#definition.imageId ?? this.#definition.name
+  }
+
+  /** Where the image was found. From the first time on `changed` is called with what others write. */
+  locate(facts: ImageFacts, changed: (record: OwnershipRecord) => void): void {
+    this.home.locate(facts.realPath)
+    if (this.#definition.readOnly || this.#located === facts.realPath) return
+    this.#located = facts.realPath
+    this.#endWatch()
+    this.#endWatch =
+      this.home.watch?.((newest) => {
+        if (newest.kind !== 'record') return
+        this.#newest = newest.record
+        changed(newest.record)
+      }, WATCH_INTERVAL_MS) ?? ((): void => undefined)
+  }
+
+  async readNewest(): Promise<Newest> {
+    const newest = await this.home.readNewest()
+    if (newest.kind === 'record') this.#newest = newest.record
+    return newest
+  }
+
+  /** Everything that decides whether the image may be opened on top of that record. */
+  async question(newest: Newest, facts: ImageFacts, takeover: boolean): Promise<OpeningQuestion> {
+    const record = newest.kind === 'record' ? newest.record : null
+    return {
+      newest,
+      takeover,
+      holder: await this.#kinship(record?.holder),
+      intentBy: await this.#kinship(record?.intent?.by),
+      intentAgainst: await this.#kinship(record?.intent?.against),
+      imageMatches: record === null || this.matches(record, facts),
+      clusterLocks: this.#definition.clusterLocks,
+      rebootIsProof: this.rebootIsProof(facts),
+    }
+  }
+
+  async startDecision(facts: ImageFacts): Promise<StartDecision> {
+    const newest = await this.readNewest()
+    return decideStart(await this.question(newest, facts, false), this.#definition.durability)
+  }
+
+  /**
+   * The close that the last run of this host left unfinished: of the newest generation, or of one that still drains while
+   * somebody else holds the image. Null where there is none, or nothing here can prove it.
+   */
+  async unfinishedClose(facts: ImageFacts): Promise<Recovery | null> {
+    const newest = await this.readNewest()
+    if (newest.kind !== 'record') return null
+    const { record } = newest
+    const question = await this.question(newest, facts, false)
+    const unfinished = { definition: this.#definition, ownership: this, facts, record }
+    if (decideStart(question, this.#definition.durability).act === 'finishClose') {
+      return new Recovery(this.#context, { ...unfinished, generation: record.generation })
+    }
+    if (!question.imageMatches || record.state === 'closing') return null
+    for (const { holder, generation } of record.draining) {
+      const kinship = await this.#kinship(holder)
+      const proved = kinship === 'dead-run' || (kinship === 'earlier-boot' && question.rebootIsProof)
+      if (proved && question.holder === 'other-host') {
+        return new Recovery(this.#context, { ...unfinished, generation })
+      }
+    }
+    return null
+  }
+
+  /** A generation of ours that ended in a fence: everybody is to see that. Best effort, and never over somebody else's. */
+  async recordFence(): Promise<void> {
+    if (this.keeper.own === null) return
+    try {
+      await this.keeper.change((record) =>
+        record.state === 'closed' || handedEarly(record) ? null : { ...record, state: 'fenced', closeReason: null },
+      )
+    } catch (error) {
+      this.#context.log.warn({ export: this.#definition.name, error: String(error) }, 'a fence could not be recorded')
+    }
+  }
+
+  /** A declared identity stands in place of the measured one. */
+  matches(record: OwnershipRecord, facts: ImageFacts): boolean {
+    const { imageId } = this.#definition
+    return imageId === null ? sameImage(record.image, imageIdentity(facts)) : record.imageId === imageId
+  }
+
+  /** Storage of this host's own, or the operator's word. */
+  rebootIsProof(facts: ImageFacts): boolean {
+    if (this.#context.fencing.rebootIsProof) return true
+    return facts.kind === 'file' && LOCAL_FILE_SYSTEMS.has(facts.fileSystem)
+  }
+
+  /**
+   * The receipt of our latest close, for whoever asks again: from the record, or, when that has moved on, from the shelf.
+   * Null where our latest generation was not closed.
+   */
+  async receiptOfLastClose(): Promise<Receipt | null> {
+    const newest = await this.home.readNewest()
+    if (newest.kind === 'record' && isThisHost(await this.#kinship(newest.record.holder))) return newest.record.receipt
+    return this.#context.host.receipts.get(this.#definition.name)
+  }
+
+  /** The refusal of a holder that stands in the way, naming it. */
+  static heldBy(code: Refusal['code'], reason: string, newest: Newest): Refusal {
+    if (newest.kind !== 'record') return new Refusal(code, reason)
+    const { holder, generation, state } = newest.record
+    const { host, boot, instance, name } = holder
+    return new Refusal(code, reason, { holder: { host, boot, instance, name }, generation, recordState: state })
+  }
+
+  async close(): Promise<void> {
+    this.#endWatch()
+    await this.keeper.close()
+  }
+
+  async #kinship(holder: RecordHolder | undefined): Promise<Kinship> {
+    return holder === undefined ? 'other-host' : this.#context.host.kinship(holder)
+  }
+}

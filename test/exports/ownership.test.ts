@@ -1,0 +1,290 @@
+/**
+ * One image and its record, opened, closed, killed and opened again by real daemons: two state directories are two hosts.
+ * What may not happen is asked of the daemons over their sockets, and of the record itself.
+ */
+
+import { copyFileSync, linkSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import type { ExportStatus } from '../../src/exports/verbs.ts'
+import type { Daemon, DaemonOptions } from '../support/daemon.ts'
+import { startDaemon } from '../support/daemon.ts'
+import { eventually } from '../support/eventually.ts'
+import { makeImage, MEBIBYTE } from '../support/image.ts'
+import { connectFrontend } from '../support/nbd-frontend.ts'
+import type { Scratch } from '../support/scratch.ts'
+import { scratchOfTest } from '../support/temporary-directory.ts'
+
+const BLOCK = Buffer.alloc(4096, 0xab)
+
+function start(scratch: Scratch, path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> {
+  return startDaemon(scratch, { exports: [{ name: 'vda', path }], ownership: 'directory', engine: 'file', ...options })
+}
+
+function recordsOf(path: string): OwnershipRecord[] {
+  const folder = `${path}.interlock`
+  const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
+  return names.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as OwnershipRecord)
+}
+
+function newestOf(path: string): OwnershipRecord {
+  const newest = recordsOf(path).at(-1)
+  if (newest === undefined) throw new Error('there is no record')
+  return newest
+}
+
+async function refusal(daemon: Daemon, verb: string, body: object = {}): Promise<Record<string, unknown>> {
+  const { status, body: problem } = await daemon.api('POST', `/exports/vda/${verb}`, body)
+  expect(status).toBeGreaterThanOrEqual(400)
+  return problem as Record<string, unknown>
+}
+
+test('a handover: each step is in the record, and both hosts know who has it', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await start(scratch, path)
+  const destination = await start(scratch, path, { standby: true })
+  expect(await source.status('vda')).toMatchObject({ state: 'open', generation: 1, clearedBy: null })
+  expect(await refusal(destination, 'open')).toMatchObject({ status: 409, code: 'held-by-other' })
+  const { receipt } = await source.close('vda')
+  expect(receipt).toMatchObject({ generation: 1, reason: 'handover', clearedBy: 'drain' })
+  expect(await destination.open('vda')).toMatchObject({ state: 'open', generation: 2 })
+  expect(recordsOf(path).map(({ state, generation }) => `${state} ${generation}`)).toEqual([
+    ...['opening 1', 'open 1', 'closing 1', 'closed 1', 'opening 2', 'open 2'],
+  ])
+  await eventually('the source knows who took over', async () => {
+    const { stateReason } = await source.status('vda')
+    return stateReason?.startsWith('opened by')
+  })
+  expect((await source.close('vda')).receipt).toEqual(receipt)
+})
+
+test('while the holder lives, no other host opens, and is told at once who has it', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const holder = await start(scratch, path)
+  const other = await start(scratch, path)
+  // It was told to open at its start; the record did not allow it, and the daemon runs all the same.
+  const status = await other.status('vda')
+  expect(status).toMatchObject({ state: 'standby', generation: 0 })
+  expect(status.stateReason).toContain('has generation 1, which is open')
+  expect(status.holder?.instance).toBe((await holder.status('vda')).holder?.instance)
+  const startedMs = performance.now()
+  const problem = await refusal(other, 'open', { timeoutMs: 20_000 })
+  expect(performance.now() - startedMs).toBeLessThan(2_000)
+  expect(problem).toMatchObject({ code: 'held-by-other', holder: { host: newestOf(path).holder.host }, generation: 1 })
+  await holder.kill()
+  // A dead holder of another host is no more than that: a free lock proves nothing here.
+  expect(await refusal(other, 'open', { timeoutMs: 300 })).toMatchObject({ code: 'held-by-other' })
+  expect(recordsOf(path)).toHaveLength(2)
+})
+
+test('after a crash while open the same host opens again by itself, by the lock', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const first = await start(scratch, path)
+  await first.kill()
+  const second = await start(scratch, path, { stateDirectory: first.stateDirectory })
+  expect(await second.status('vda')).toMatchObject({ state: 'open', generation: 2, clearedBy: 'lock' })
+  expect(newestOf(path).cleared).toEqual({ generation: 1, by: 'lock', fence: null })
+})
+
+test('another run of this host that lives is named, not waited for', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const first = await start(scratch, path)
+  const second = await start(scratch, path, { stateDirectory: first.stateDirectory })
+  expect((await second.status('vda')).stateReason).toContain('by a daemon that lives on this host')
+  await first.kill()
+  expect(await second.open('vda')).toMatchObject({ generation: 2, clearedBy: 'lock' })
+})
+
+test('SIGTERM and start: open again; handover and start: standby, with the same receipt', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const first = await start(scratch, path)
+  const { stateDirectory } = first
+  expect((await first.stop()).status).toBe(0)
+  expect(newestOf(path)).toMatchObject({ state: 'closed', closeReason: 'shutdown', receipt: { reason: 'shutdown' } })
+  const second = await start(scratch, path, { stateDirectory })
+  expect(await second.status('vda')).toMatchObject({ state: 'open', generation: 2 })
+  const { receipt } = await second.close('vda')
+  await second.kill()
+  const third = await start(scratch, path, { stateDirectory })
+  expect(await third.status('vda')).toMatchObject({ state: 'standby', generation: 0 })
+  expect((await third.status('vda')).stateReason).toContain('handed over')
+  expect((await third.close('vda')).receipt).toEqual(receipt)
+  // Also when somebody else has opened since, and the record has moved on.
+  const other = await start(scratch, path, { standby: true })
+  await other.open('vda')
+  expect((await third.close('vda')).receipt).toEqual(receipt)
+  await third.kill()
+  const fourth = await start(scratch, path, { stateDirectory })
+  expect((await fourth.close('vda')).receipt).toEqual(receipt)
+})
+
+test('what another host has shut down is not opened here by itself', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  await (await start(scratch, path)).stop()
+  const other = await start(scratch, path)
+  expect((await other.status('vda')).stateReason).toContain('has shut down')
+  expect(await other.open('vda')).toMatchObject({ generation: 2, clearedBy: null })
+})
+
+test('a generation that was opened and crashed has no receipt, whatever was closed before it', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const first = await start(scratch, path)
+  await first.close('vda')
+  await first.open('vda')
+  await first.kill()
+  const second = await start(scratch, path, { stateDirectory: first.stateDirectory, standby: true })
+  expect(await refusal(second, 'close')).toMatchObject({ status: 409, code: 'wrong-state' })
+})
+
+test('two hosts that open at once: one wins, the other is told who', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const hosts = [await start(scratch, path, { standby: true }), await start(scratch, path, { standby: true })]
+  for (let round = 1; round <= 8; round++) {
+    const answers = await Promise.all(hosts.map((host) => host.api('POST', '/exports/vda/open', {})))
+    const winners = hosts.filter((_host, index) => answers[index]?.status === 200)
+    expect(winners).toHaveLength(1)
+    const loser = answers.find(({ status }) => status !== 200)
+    expect(loser?.status).toBe(409)
+    const states = await Promise.all(hosts.map((host) => host.status('vda')))
+    expect(states.filter(({ state }) => state === 'open')).toHaveLength(1)
+    expect(newestOf(path).holder.instance).toBe(states.find(({ state }) => state === 'open')?.holder?.instance)
+    await winners[0]?.close('vda')
+  }
+})
+
+test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await start(scratch, path)
+  const destination = await start(scratch, path, { standby: true })
+  const record = newestOf(path)
+  expect(record.state).toBe('open')
+  source.program.signal('SIGSTOP')
+  expect(await refusal(destination, 'open', { timeoutMs: 500 })).toMatchObject({ code: 'held-by-other' })
+  source.program.signal('SIGCONT')
+  const closing = source.close('vda')
+  const opened = await eventually('the destination to open', async () => {
+    const answer = await destination.api('POST', '/exports/vda/open', { timeoutMs: 5_000 })
+    return answer.status === 200 && (answer.body as ExportStatus)
+  })
+  expect(opened.generation).toBe(2)
+  expect((await closing).receipt.generation).toBe(1)
+})
+
+test('a receipt that is brought along must be the one in the record', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await start(scratch, path)
+  const destination = await start(scratch, path, { standby: true })
+  const { receipt } = await source.close('vda')
+  const forged = { ...receipt, nonce: 'another' }
+  expect(await refusal(destination, 'open', { receipt: forged })).toMatchObject({ code: 'receipt-mismatch' })
+  expect(await refusal(destination, 'open', { receipt: { ...receipt, generation: 0 } })).toMatchObject({
+    code: 'receipt-mismatch',
+  })
+  expect(await destination.open('vda', { receipt })).toMatchObject({ generation: 2 })
+})
+
+test('a source that opens again after its close takes the next generation', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await start(scratch, path)
+  await source.close('vda')
+  expect(await source.open('vda')).toMatchObject({ generation: 2, state: 'open' })
+})
+
+test('a record that cannot be understood opens nothing, and says what to do', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await start(scratch, path)
+  await source.close('vda')
+  const newest = `${path}.interlock/${String(newestOf(path).sequence + 1).padStart(16, '0')}.json`
+  writeFileSync(newest, '{"format":"interlockd-record","version":1')
+  expect(await refusal(source, 'open')).toMatchObject({
+    status: 409,
+    code: 'record-unreadable',
+    detail: expect.stringContaining('record show') as string,
+  })
+  const other = await start(scratch, path)
+  expect(await other.status('vda')).toMatchObject({ state: 'standby' })
+})
+
+test('the record of another image opens nothing', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  await (await start(scratch, path)).close('vda')
+  copyFileSync(path, `${path}.copy`)
+  renameSync(`${path}.copy`, path)
+  const other = await start(scratch, path, { standby: true })
+  expect(await refusal(other, 'open')).toMatchObject({ code: 'image-changed' })
+})
+
+test('a symbolic link leads to the same record, a second hard link is refused', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const holder = await start(scratch, path)
+  const linked = join(scratch.directory('elsewhere'), 'other-name.raw')
+  symlinkSync(path, linked)
+  const other = await start(scratch, linked)
+  expect((await other.status('vda')).stateReason).toContain('generation 1')
+  await holder.close('vda')
+  linkSync(path, `${path}.second`)
+  expect(await refusal(other, 'open')).toMatchObject({ code: 'image-links' })
+})
+
+test('a renamed image without its record is still refused while its lock is held', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  await start(scratch, path)
+  renameSync(path, `${path}.renamed`)
+  const other = await start(scratch, `${path}.renamed`, { standby: true })
+  expect(await refusal(other, 'open', { timeoutMs: 200 })).toMatchObject({ code: 'image-in-use' })
+})
+
+test('a declared identity is the key of the record in a directory of its own', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const directory = scratch.directory('records')
+  const settings = ['[ownership]', `directory = ${JSON.stringify(directory)}`]
+  const exports = [{ name: 'vda', path, image_id: 'disk-7' }]
+  const daemon = await startDaemon(scratch, { exports, ownershipSettings: settings.slice(1), ownership: 'directory' })
+  expect(readdirSync(join(directory, 'disk-7'))).toHaveLength(2)
+  await daemon.close('vda')
+  // The same declared image under another inode is the same image.
+  copyFileSync(path, `${path}.copy`)
+  renameSync(`${path}.copy`, path)
+  expect(await daemon.open('vda')).toMatchObject({ generation: 2 })
+})
+
+test('whoever loses the image stops at once: writes are refused, and the reason is said', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const holder = await start(scratch, path)
+  const frontend = await connectFrontend(scratch, holder.address, 'vda')
+  await frontend.request('WRITE', { offset: 0, data: BLOCK })
+  // As another host would after a fence that did not work.
+  const { sequence, ...record } = newestOf(path) as OwnershipRecord & { nonce?: string; checksum?: string }
+  const { DirectoryHome } = await import('../../src/ownership/directory-home.ts')
+  const { inlineRunner } = await import('../blocking/inline-runner.ts')
+  const thief = { ...record.holder, host: 'f'.repeat(32), openToken: 'f'.repeat(32), name: 'thief' }
+  const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
+  const { imageId, image, draining } = record
+  const draft = { imageId, image, draining, generation: 2, state: 'open', holder: thief } as const
+  const stolen = await home.compareAndSwap(sequence, {
+    ...{ ...draft, closeReason: null, receipt: null, intent: null, cleared: null },
+  })
+  expect(stolen.won).toBe(true)
+  await eventually('the fence', async () => (await holder.status('vda')).state === 'fenced')
+  expect((await holder.status('vda')).stateReason).toContain('ownership is lost to thief')
+  expect((await frontend.send('WRITE', { offset: 0, data: BLOCK }).reply).error).toBe(108)
+  expect(newestOf(path).holder.name).toBe('thief')
+})
