@@ -17,7 +17,7 @@ import { isWriteCommand } from './command-plan.ts'
 import { DiskSteps } from './disk-steps.ts'
 import type { StepOutcome } from './disk-steps.ts'
 import type { PlaneState } from './plane-state.ts'
-import { Step } from './request-io.ts'
+import { NO_SLOT, Step } from './request-io.ts'
 import { Ring } from './ring.ts'
 import type { ServedExport } from './served-export.ts'
 import type { Syncs } from './syncs.ts'
@@ -135,13 +135,16 @@ export class Executor implements StepOutcome {
 
   /** A sync has completed: those that waited for it are answered, and a failed one fences (guarantee 6). */
   synced(served: ServedExport, result: number): void {
-    const covered = this.#syncs.completed(served, result)
+    const { wrote, nextInSync } = this.#state.io
+    let slot = this.#syncs.completed(served, result)
     if (result < 0) this.fault(served, -result, 'sync')
-    for (const slot of covered) {
-      if (result < 0 && this.#state.io.wrote[slot] === 1) this.#indeterminate(served, slot)
+    while (slot !== NO_SLOT) {
+      // Once it is concluded, its slot may be another request's.
+      const next = nextInSync[slot] as number
+      if (result < 0 && wrote[slot] === 1) this.#indeterminate(served, slot)
       this.conclude(slot, result < 0 ? nbdErrorOfErrno(-result) : 0)
+      slot = next
     }
-    covered.length = 0
   }
 
   /** Answers a request whose disk work is over, and lets go of what it kept waiting. `errno` is 0 or positive. */

@@ -38,6 +38,8 @@ export class OrderDesk {
   readonly #byId = new Map<ExportId, ServedExport>()
   readonly #released: SlotList
   #stopOrder = 0
+  /** Drains and removals that wait for the end of a turn. */
+  #waitingCount = 0
 
   constructor(parts: OrderParts) {
     this.#parts = parts
@@ -65,16 +67,20 @@ export class OrderDesk {
 
   /** At the end of a turn: orders that waited for what has happened now. */
   settle(): void {
+    if (this.#waitingCount > 0) this.#settleExports()
+    if (this.#stopOrder > 0 && this.#parts.connections.count === 0) {
+      const order = this.#stopOrder
+      this.#stopOrder = 0
+      this.#state.say({ kind: 'report', order, value: null })
+    }
+  }
+
+  #settleExports(): void {
     const { tracker } = this.#state
     for (const served of this.#byId.values()) {
       if (served.forgetOrder > 0) this.#forget(served)
       if (served.drainOrders.length === 0 || served.syncRunning || tracker.unclearedOfExport(served.index) > 0) continue
       this.#answerDrain(served, false)
-    }
-    if (this.#stopOrder > 0 && this.#parts.connections.count === 0) {
-      const order = this.#stopOrder
-      this.#stopOrder = 0
-      this.#state.say({ kind: 'report', order, value: null })
     }
   }
 
@@ -101,6 +107,7 @@ export class OrderDesk {
         return
       case 'drain':
         served.drainOrders.push(order.order)
+        this.#waitingCount += 1
         return
       case 'sync':
         if (served.hasFile) syncs.joinOrder(served, order.order)
@@ -249,6 +256,7 @@ export class OrderDesk {
       aborted: served.aborted,
       indeterminate: served.indeterminate.list(),
     }
+    this.#waitingCount -= served.drainOrders.length
     for (const order of served.drainOrders.splice(0)) this.#state.say({ kind: 'report', order, value })
   }
 
@@ -262,6 +270,7 @@ export class OrderDesk {
   #detachExport(served: ServedExport, order: Order): void {
     assert(!served.hasFile, 'an export is forgotten after its file')
     served.forgetOrder = order.order
+    this.#waitingCount += 1
     for (const connection of this.#parts.connections.of(served)) {
       this.#parts.connections.end(connection, 'ordered', 'the export was removed')
     }
@@ -272,6 +281,7 @@ export class OrderDesk {
     if (this.#parts.connections.of(served).length > 0) return
     this.#byId.delete(served.exportId)
     this.#state.exports[served.index] = undefined
+    this.#waitingCount -= 1
     this.#state.say({ kind: 'report', order: served.forgetOrder, value: null })
   }
 

@@ -23,6 +23,7 @@ export const Step = {
 export type Step = (typeof Step)[keyof typeof Step]
 
 export const NO_BUFFER = -1
+export const NO_SLOT = -1
 
 export class RequestIo {
   /** Arena offset of the request's buffer, or NO_BUFFER. */
@@ -42,6 +43,8 @@ export class RequestIo {
   readonly error: Uint16Array
   /** 1 once a write of this request was handed to the engine. */
   readonly wrote: Uint8Array
+  /** The request behind this one among those that wait for the same sync, or NO_SLOT. */
+  readonly nextInSync: Int32Array
   /** 1 when an abort dropped it while an operation was still outstanding. */
   readonly dropped: Uint8Array
 
@@ -57,6 +60,7 @@ export class RequestIo {
     this.edge = new Uint8Array(slotsMax)
     this.error = new Uint16Array(slotsMax)
     this.wrote = new Uint8Array(slotsMax)
+    this.nextInSync = new Int32Array(slotsMax).fill(NO_SLOT)
     this.dropped = new Uint8Array(slotsMax)
   }
 

@@ -11,6 +11,7 @@ import { WriterSuccession } from '../interlock/writer-succession.ts'
 import type { RequestLimits } from '../nbd/request-check.ts'
 import { requestLimits, servedAbilities } from '../nbd/transmission-flags.ts'
 import type { AttachExport } from '../plane-link/orders.ts'
+import { NO_SLOT } from './request-io.ts'
 
 const INDETERMINATE_RANGES_MAX = 1024
 
@@ -55,10 +56,11 @@ export class ServedExport {
   syncing = 0
   syncRunning = false
   /** Slots; and orders of the main thread by their numbers. */
-  readonly syncWaiting: number[] = []
-  readonly syncCovered: number[] = []
-  readonly syncOrdersWaiting: number[] = []
-  readonly syncOrdersCovered: number[] = []
+  syncWaitingFirst = NO_SLOT
+  syncWaitingLast = NO_SLOT
+  syncCoveredFirst = NO_SLOT
+  syncOrdersWaiting: number[] = []
+  syncOrdersCovered: number[] = []
 
   /** Order numbers; 0 is none. */
   readonly drainOrders: number[] = []

@@ -5,6 +5,7 @@
 
 import { assert } from '../foundation/assert.ts'
 import type { PlaneState } from './plane-state.ts'
+import { NO_SLOT } from './request-io.ts'
 import type { ServedExport } from './served-export.ts'
 import { TokenKind, makeToken } from './token.ts'
 
@@ -19,7 +20,11 @@ export class Syncs {
 
   /** The request is answered once a sync that begins from now on has completed. */
   join(served: ServedExport, slot: number): void {
-    served.syncWaiting.push(slot)
+    const { nextInSync } = this.#state.io
+    nextInSync[slot] = NO_SLOT
+    if (served.syncWaitingFirst === NO_SLOT) served.syncWaitingFirst = slot
+    else nextInSync[served.syncWaitingLast] = slot
+    served.syncWaitingLast = slot
     this.#begin(served)
   }
 
@@ -29,28 +34,32 @@ export class Syncs {
     this.#begin(served)
   }
 
-  /** Answers the orders; returns the requests that this sync covered, to be emptied by the caller. */
-  completed(served: ServedExport, result: number): number[] {
+  /** Answers the orders; returns the first request that this sync covered, or NO_SLOT; `nextInSync` leads to the others. */
+  completed(served: ServedExport, result: number): number {
     assert(served.syncRunning, 'a sync completes once')
     served.syncRunning = false
     if (result >= 0) served.synced = served.syncing
     for (const order of served.syncOrdersCovered) {
       this.#state.say({ kind: 'report', order, value: { errno: result < 0 ? -result : errnoOfFault(served) } })
     }
-    served.syncOrdersCovered.length = 0
-    const covered = served.syncCovered.splice(0)
+    if (served.syncOrdersCovered.length > 0) served.syncOrdersCovered = []
+    const covered = served.syncCoveredFirst
+    served.syncCoveredFirst = NO_SLOT
     this.#begin(served)
     return covered
   }
 
   #begin(served: ServedExport): void {
-    if (served.syncRunning || served.syncWaiting.length + served.syncOrdersWaiting.length === 0) return
+    if (served.syncRunning) return
+    if (served.syncWaitingFirst === NO_SLOT && served.syncOrdersWaiting.length === 0) return
     served.syncRunning = true
     served.syncing = served.dirty
-    for (const slot of served.syncWaiting) served.syncCovered.push(slot)
-    served.syncWaiting.length = 0
-    for (const order of served.syncOrdersWaiting) served.syncOrdersCovered.push(order)
-    served.syncOrdersWaiting.length = 0
+    served.syncCoveredFirst = served.syncWaitingFirst
+    served.syncWaitingFirst = NO_SLOT
+    if (served.syncOrdersWaiting.length > 0) {
+      served.syncOrdersCovered = served.syncOrdersWaiting
+      served.syncOrdersWaiting = []
+    }
     this.#state.engine.sync(served.file, makeToken(TokenKind.exportSync, served.index, 0))
   }
 }

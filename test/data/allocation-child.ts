@@ -1,0 +1,148 @@
+/**
+ * Run by `allocation.test.ts` in a process of its own, with `--expose-gc` and a young generation so large that nothing
+ * is collected while it measures: what the heap grows by is what was allocated. Prints one JSON object.
+ */
+
+import { layOutMemory } from '../../src/plane-link/memory-layout.ts'
+import type { Order } from '../../src/plane-link/orders.ts'
+import { DataPlane } from '../../src/data/data-plane.ts'
+import { COMMAND, FLAG, encodeRequest } from '../support/simulated-frontend.ts'
+import { TirelessEngine } from './tireless-engine.ts'
+
+const WARM_UP_REQUESTS = 64_000
+const MEASURED_REQUESTS = 64_000
+const ENDURANCE_REQUESTS = 200_000
+const SIZE_BYTES = 1 << 20
+
+const limits = {
+  slotsMax: 256,
+  connectionsMax: 4,
+  exportsMax: 2,
+  requestsPerConnectionMax: 64,
+  arenaBytes: 1 << 20,
+  inboxBytes: 65_536,
+  payloadBytesMax: 128 * 1024,
+  stalledPeerMs: 1000,
+  farewellMs: 1000,
+}
+
+function makePlane(durability: 'sync' | 'writeback'): TirelessEngine {
+  const bytes = new Uint8Array(layOutMemory(limits).totalBytes)
+  const engine = new TirelessEngine(bytes)
+  const generationCell = new SharedArrayBuffer(4)
+  new Int32Array(generationCell)[0] = 1
+  const exportId = 1
+  const orders: Order[] = [
+    {
+      order: 1,
+      kind: 'attachExport',
+      exportId,
+      name: 'measured',
+      sizeBytes: SIZE_BYTES,
+      readOnly: false,
+      durability,
+      clients: 'exclusive',
+      generationCell,
+    },
+    {
+      order: 2,
+      kind: 'attachFile',
+      exportId,
+      descriptor: 3,
+      alignmentBytes: 512,
+      generation: 1,
+      sizeBytes: SIZE_BYTES,
+      syncAfterWrite: false,
+    },
+    { order: 3, kind: 'setGate', exportId, reads: 'admit', writes: 'admit', abortUnsubmitted: false },
+    {
+      order: 4,
+      kind: 'adoptConnection',
+      exportId,
+      clientId: 1,
+      descriptor: 4,
+      unread: new Uint8Array(0),
+      peer: 'tireless',
+      peerIdentity: 'tireless',
+    },
+  ]
+  const plane = new DataPlane({
+    engine,
+    limits,
+    bytes,
+    say: () => undefined,
+    nextOrder: () => orders.shift(),
+    peerGone: () => false,
+    now: () => 1,
+    wantClock: () => undefined,
+  })
+  engine.run(plane.turn)
+  engine.settle()
+  return engine
+}
+
+/** As many requests of a kind as a connection may have at once, in different places. */
+function script(command: number, lengthBytes: number, flags = 0, shift = 0): Uint8Array {
+  const parts: Uint8Array[] = []
+  for (let index = 0; index < limits.requestsPerConnectionMax; index += 1) {
+    const offset = command === COMMAND.FLUSH ? 0 : (index * 8192 + shift) % (SIZE_BYTES / 2)
+    parts.push(encodeRequest({ cookie: index + 1, command, flags, offset, length: lengthBytes }))
+    if (command === COMMAND.WRITE) parts.push(new Uint8Array(lengthBytes))
+  }
+  return Buffer.concat(parts)
+}
+
+function heapBytes(): number {
+  return process.memoryUsage().heapUsed
+}
+
+function collect(): void {
+  if (globalThis.gc === undefined) throw new Error('run this with --expose-gc')
+  globalThis.gc()
+}
+
+/** Bytes allocated per request; -1 if there were not as many answers as requests. */
+function measure(durability: 'sync' | 'writeback', requests: Uint8Array, replyBytes: number): number {
+  const engine = makePlane(durability)
+  engine.play(requests, WARM_UP_REQUESTS / limits.requestsPerConnectionMax)
+  collect()
+  engine.sentBytes = 0
+  const before = heapBytes()
+  engine.play(requests, Math.ceil(MEASURED_REQUESTS / limits.requestsPerConnectionMax))
+  const count = Math.ceil(MEASURED_REQUESTS / limits.requestsPerConnectionMax) * limits.requestsPerConnectionMax
+  const allocated = heapBytes() - before
+  return engine.sentBytes === count * replyBytes ? allocated / count : -1
+}
+
+function endure(): number {
+  const engine = makePlane('sync')
+  const mixed = Buffer.concat([
+    script(COMMAND.WRITE, 4096),
+    script(COMMAND.READ, 4096),
+    script(COMMAND.WRITE, 700, 0, 100),
+    script(COMMAND.WRITE_ZEROES, 4096),
+  ])
+  const times = ENDURANCE_REQUESTS / limits.requestsPerConnectionMax / 4
+  engine.play(mixed, times)
+  collect()
+  const before = heapBytes()
+  engine.play(mixed, times)
+  collect()
+  return heapBytes() - before
+}
+
+process.stdout.write(
+  JSON.stringify({
+    bytesPerRequest: {
+      write: measure('sync', script(COMMAND.WRITE, 4096), 16),
+      read: measure('sync', script(COMMAND.READ, 4096), 16 + 4096),
+      'unaligned write': measure('sync', script(COMMAND.WRITE, 700, 0, 100), 16),
+      trim: measure('sync', script(COMMAND.TRIM, 4096), 16),
+      zeroes: measure('sync', script(COMMAND.WRITE_ZEROES, 5000, 0, 100), 16),
+      'write with FUA': measure('writeback', script(COMMAND.WRITE, 4096, FLAG.FUA), 16),
+      flush: measure('writeback', script(COMMAND.FLUSH, 0), 16),
+    },
+    grownBytes: endure(),
+    requests: ENDURANCE_REQUESTS,
+  }),
+)
