@@ -28,7 +28,7 @@ export interface CloseActions {
 export type CloseEnd =
   | { readonly kind: 'closed'; readonly receipt: Receipt }
   | { readonly kind: 'cancelled' }
-  | { readonly kind: 'fenced'; readonly reason: string }
+  | { readonly kind: 'fenced'; readonly reason: string; readonly syncFailed: boolean }
 
 const PROOF_INTERVAL_MS = 20
 const RECORD_INTERVAL_MS = 500
@@ -41,6 +41,7 @@ export class CloseRun {
   readonly #actions: CloseActions
   readonly #now: () => number
   #receipt: Receipt | null = null
+  #syncErrno = 0
   #resolve: (end: CloseEnd) => void = () => undefined
 
   constructor(settings: CloseSettings, actions: CloseActions, now: () => number) {
@@ -97,7 +98,7 @@ export class CloseRun {
         if (this.#receipt !== null) this.#resolve({ kind: 'closed', receipt: this.#receipt })
         return true
       case 'fence':
-        this.#resolve({ kind: 'fenced', reason: decision.reason })
+        this.#resolve({ kind: 'fenced', reason: decision.reason, syncFailed: this.#syncErrno !== 0 })
         return true
       case 'nothing':
       case 'resume':
@@ -121,7 +122,8 @@ export class CloseRun {
         await this.#actions.predecessorCleared()
         return { kind: 'predecessorCleared' }
       case 'sync':
-        return { kind: 'synced', errno: await this.#actions.sync() }
+        this.#syncErrno = await this.#actions.sync()
+        return { kind: 'synced', errno: this.#syncErrno }
       case 'detach':
         await this.#actions.detach()
         return { kind: 'detached' }

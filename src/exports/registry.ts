@@ -220,7 +220,10 @@ export class ExportRegistry implements ExportVerbs {
         this.#clientGone(hosted, notice)
         return
       case 'exportFaulted':
-        hosted?.fence(`${notice.during} failed: ${errnoName(notice.errno)}`)
+        hosted?.fence(
+          `${notice.during} failed: ${errnoName(notice.errno)}`,
+          notice.during === 'sync' ? 'sync-failed' : 'export-fenced',
+        )
         if (hosted !== undefined) {
           this.#emit(hosted.name, { kind: 'fault', detail: `${notice.during} failed: ${errnoName(notice.errno)}` })
         }

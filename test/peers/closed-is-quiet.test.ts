@@ -27,8 +27,13 @@ interface Rig {
   readonly frontend: NbdFrontend
 }
 
-async function startRig(scratch: Scratch, engine: EngineName, durability: 'sync' | 'writeback' = 'sync'): Promise<Rig> {
-  const disk = await startWitnessDisk(scratch, { writeDelayMs: WRITE_DELAY_MS })
+async function startRig(
+  scratch: Scratch,
+  engine: EngineName,
+  durability: 'sync' | 'writeback' = 'sync',
+  writeDelayMs = WRITE_DELAY_MS,
+): Promise<Rig> {
+  const disk = await startWitnessDisk(scratch, { writeDelayMs })
   const daemon = await startDaemon(scratch, { engine, exports: [{ name: 'vda', path: disk.path, durability }] })
   return { disk, daemon, frontend: await connectFrontend(scratch, daemon.address, 'vda') }
 }
@@ -109,7 +114,8 @@ describe.each(ENGINES)('closed is quiet, with the %s engine', (engine) => {
   })
 
   test('a close that runs out of time says what is left, and gives the receipt when asked again', async () => {
-    const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine)
+    // Slow enough that interlockctl starts, waits and ends while the disk is busy, also on a busy machine.
+    const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine, 'sync', 1_500)
     const sent = writeBlocks(frontend, 8, 0)
     await daemon.untilInFlight('vda', 8)
     const early = await daemon.ctl(['close', 'vda', '--timeout', '300ms'])

@@ -113,8 +113,14 @@ export class Program {
     }
   }
 
+  /** A program that has ended meanwhile is left alone: its exit may not have been reported yet. */
   signal(signal: NodeJS.Signals): void {
-    if (this.running) process.kill(this.pid, signal)
+    if (!this.running) return
+    try {
+      process.kill(this.pid, signal)
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
   }
 
   /** Asks with the signal, waits, and kills what does not go. */
