@@ -84,8 +84,11 @@ export async function startParallelWitness(
 /** A server that was started in the machine. */
 export interface MachineServer {
   readonly address: ServerAddress
+  /** In the machine. */
+  readonly pid: number
   /** Everything it has said. */
   said(): Promise<string>
+  /** Returns once it has ended. */
   kill(signal: 'TERM' | 'KILL'): Promise<void>
 }
 
@@ -97,7 +100,7 @@ export async function startMachineServer(
   timeoutMs = 90_000,
 ): Promise<MachineServer> {
   const outputPath = `/run/server-${port}.log`
-  const pid = (await machine.check(`setsid ${command} > ${outputPath} 2>&1 < /dev/null & echo $!`)).trim()
+  const pid = Number(await machine.check(`setsid ${command} > ${outputPath} 2>&1 < /dev/null & echo $!`))
   const said = async (): Promise<string> => (await machine.run(`cat ${outputPath}`)).stdout
   // It is asked which sockets listen, because a probing connection could be taken for a client.
   const listening = await machine.run(
@@ -112,25 +115,40 @@ export async function startMachineServer(
   if (listening.status !== 0) throw new Error(`in the machine, ${command} did not start:\n${await said()}`)
   return {
     address: { port: machine.hostPort(port) },
+    pid,
     said,
     kill: async (signal) => {
       // Nobody reaps there: a program that has ended stays as a zombie, which has no executable.
-      await machine.check(`kill -${signal} ${pid}; while readlink /proc/${pid}/exe; do sleep 0.1; done > /run/killing`)
+      await machine.check(
+        `kill -${signal} ${pid} || true; while readlink /proc/${pid}/exe; do sleep 0.1; done > /run/killing`,
+      )
     },
   }
 }
 
-/** interlockd in the machine, over the witness, as `vda`. Its state stays there for the next start, on whatever port. */
+export interface MachineDaemonOptions {
+  readonly port?: number
+  readonly standby?: boolean
+}
+
+/** interlockd in the machine, over the witness, as `vda`. Each port has a state directory of its own. */
+export interface MachineDaemon extends MachineServer {
+  /** A shell script for the machine that asks the control API and says what it answered. The path starts after /v1. */
+  requestScript(method: string, path: string): string
+}
+
 export async function startMachineDaemon(
   machine: VirtualMachine,
   engine: EngineName,
-  port: number = SERVER_PORT,
-): Promise<MachineServer> {
+  { port = SERVER_PORT, standby = false }: MachineDaemonOptions = {},
+): Promise<MachineDaemon> {
+  const controlPort = port + 1_000
   const configuration = [
-    'state_directory = "/run/interlockd"',
-    `control = ["unix:/run/control-${port}.sock"]`,
+    `state_directory = "/run/interlockd-${port}"`,
+    `control = ["tcp:127.0.0.1:${controlPort}"]`,
     `listen = ["tcp:0.0.0.0:${port}"]`,
     `engine = "${engine}"`,
+    `standby = ${standby}`,
     '[ownership]',
     'kind = "none"',
     '[[export]]',
@@ -140,5 +158,19 @@ export async function startMachineDaemon(
   const configurationPath = `/run/interlockd-${port}.toml`
   await machine.check(`cat > ${configurationPath} << 'END'\n${configuration.join('\n')}\nEND`)
   const daemon = join(import.meta.dirname, '../../bin/interlockd.cjs')
-  return startMachineServer(machine, `${process.execPath} ${daemon} --config ${configurationPath}`, port)
+  const server = await startMachineServer(machine, `${process.execPath} ${daemon} --config ${configurationPath}`, port)
+  return {
+    ...server,
+    requestScript: (method, path) => {
+      const lines = [
+        `${method} /v1${path} HTTP/1.1`,
+        `Host: 127.0.0.1:${controlPort}`,
+        'Connection: close',
+        'Content-Type: application/json',
+        'Content-Length: 2',
+      ]
+      const text = `${lines.join('\\r\\n')}\\r\\n\\r\\n{}`
+      return `bash -c 'exec 3<> /dev/tcp/127.0.0.1/${controlPort}; printf "${text}" >&3; cat <&3'`
+    },
+  }
 }

@@ -28,6 +28,8 @@ export interface VirtualMachineOptions {
    * thousands of small files take half a minute over 9p. Nothing else of the project is there then.
    */
   readonly withProject?: boolean
+  /** Raw images of this machine that it has as /dev/vda, /dev/vdb…; a write is complete when it is in the image. */
+  readonly drives?: readonly string[]
   /** Ports of the machine that can be reached from here; each gets a free port on this machine's loopback. */
   readonly forwardedPorts?: readonly number[]
 }
@@ -111,7 +113,7 @@ export class VirtualMachine {
   }
 
   /** Runs a shell script inside. Several may run at once. A script that is late is left running; the machine ends soon. */
-  async run(script: string, timeoutMs = 30_000): Promise<Outcome> {
+  async run(script: string, timeoutMs = 60_000): Promise<Outcome> {
     this.#commands += 1
     const number = this.#commands
     const answer = new Promise<Outcome>((resolve) => {
@@ -135,7 +137,7 @@ export class VirtualMachine {
   }
 
   /** As `run`, and the script (under sh -e) must end with 0. Returns what it said. */
-  async check(script: string, timeoutMs = 30_000): Promise<string> {
+  async check(script: string, timeoutMs = 60_000): Promise<string> {
     const outcome = await this.run(`set -e\n${script}`, timeoutMs)
     if (outcome.status === 0) return outcome.stdout
     const said = `${outcome.stdout}${outcome.stderr}`
@@ -169,7 +171,11 @@ export async function startVirtualMachine(
   const kernel = await debianKernel()
   const directory = scratch.directory('machine')
   const content = join(directory, 'initramfs')
-  await fillInitramfs(kernel, content, [...OWN_MODULES, ...(options.modules ?? [])])
+  await fillInitramfs(kernel, content, [
+    ...OWN_MODULES,
+    ...(options.drives === undefined ? [] : ['virtio_blk']),
+    ...(options.modules ?? []),
+  ])
   if (options.withProject === true) copyProject(join(content, 'project'))
   const initramfs = join(directory, 'initramfs.cpio')
   await runChecked('sh', ['-c', 'find . | cpio --quiet -o -H newc > "$1"', 'sh', initramfs], { directory: content })
@@ -185,6 +191,7 @@ export async function startVirtualMachine(
     ...['-kernel', kernel.imagePath, '-initrd', initramfs],
     ...['-append', 'console=ttyS0 quiet panic=-1 loglevel=4 mitigations=off'],
     ...['-netdev', `user,id=network${forwards}`, '-device', 'virtio-net-pci,netdev=network,romfile='],
+    ...(options.drives ?? []).flatMap((path) => ['-drive', `file=${path},format=raw,if=virtio,cache=writethrough`]),
     '-virtfs',
     'local,path=/,mount_tag=hostroot,security_model=passthrough,readonly=on,multidevs=remap',
   ])
