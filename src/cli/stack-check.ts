@@ -17,38 +17,32 @@ export async function checkedStack(
   const beganMs = performance.now()
   const leftMs = (): number => (flags.timeout ?? 0) - (performance.now() - beganMs)
   const source = flags.local === true ? await localSource() : daemonSource(client)
-  let report = await source.check(path, roundMs(leftMs()))
-  while (report.waitingFor !== null && leftMs() > 0) {
-    say(`waiting for ${report.waitingFor} (${Math.round((performance.now() - beganMs) / 1000)} s)`)
-    report = await source.check(path, roundMs(leftMs()))
+  try {
+    let report = await source.check(path, roundMs(leftMs()))
+    while (report.waitingFor !== null && leftMs() > 0) {
+      say(`waiting for ${report.waitingFor} (${Math.round((performance.now() - beganMs) / 1000)} s)`)
+      report = await source.check(path, roundMs(leftMs()))
+    }
+    return report
+  } finally {
+    source.close()
   }
-  await source.close()
-  return report
 }
 
 interface Source {
   check(path: string, timeoutMs: number): Promise<StackReport>
-  close(): Promise<unknown>
+  close(): void
 }
 
 function daemonSource(client: ControlClient): Source {
-  return { check: (path, timeoutMs) => client.check(path, { timeoutMs }), close: () => Promise.resolve() }
+  return { check: (path, timeoutMs) => client.check(path, { timeoutMs }), close: () => undefined }
 }
 
-/** Loaded only when it is asked for: it brings the system calls along. */
+/** Loaded only when it is asked for: a daemon is asked without it. */
 async function localSource(): Promise<Source> {
   const { localCheck } = await import('../local-check.ts')
-  const local = localCheck()
-  return {
-    check: (path, timeoutMs) => local.check(path, timeoutMs),
-    close: async () => {
-      // A thread that hangs in the kernel keeps this process for ever, so once all is said it ends itself.
-      if (await local.close()) setTimeout(() => process.kill(process.pid, 'SIGKILL'), LEAVE_MS)
-    },
-  }
+  return localCheck()
 }
-
-const LEAVE_MS = 200
 
 function roundMs(leftMs: number): number {
   return Math.round(Math.max(1, Math.min(ROUND_MS, leftMs)))

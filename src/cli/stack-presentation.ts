@@ -38,8 +38,8 @@ function verdictLine({ path, verdict, layers, waitingFor }: StackReport): string
   }
 }
 
-/** Codes of the layers that decide the verdict. */
+/** Codes that decide the verdict. */
 function codesOf(layers: readonly StackLayer[], verdict: StackVerdict): string[] {
-  const deciding = layers.filter((layer) => layer.verdict === verdict)
-  return [...new Set(deciding.flatMap(({ findings }) => findings.map(({ code }) => code)))]
+  const findings = layers.flatMap((layer) => layer.findings).filter(({ severity }) => severity === verdict)
+  return [...new Set(findings.map(({ code }) => code))]
 }

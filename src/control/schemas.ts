@@ -191,7 +191,14 @@ export const StackReport = Type.Object(
         kind: Type.Enum(['file', 'fileSystem', 'device', 'unknown']),
         words: Type.String(),
         verdict: stackVerdict,
-        findings: Type.Array(Type.Object({ code: Type.String(), detail: Type.String(), mend: Type.String() })),
+        findings: Type.Array(
+          Type.Object({
+            code: Type.String(),
+            severity: Type.Enum(['note', 'condition', 'unsafe']),
+            detail: Type.String(),
+            mend: Type.String(),
+          }),
+        ),
         facts: Type.Record(Type.String(), Type.Unknown()),
       }),
     ),

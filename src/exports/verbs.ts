@@ -87,9 +87,13 @@ export interface ExportStatus {
 
 export type StackVerdict = 'safe' | 'condition' | 'unsafe'
 
+export type StackSeverity = 'note' | 'condition' | 'unsafe'
+
 /** One thing that was found in the stack, by a stable code; docs/preflight.md explains each. */
 export interface StackFinding {
   readonly code: string
+  /** The same wherever the code occurs. */
+  readonly severity: StackSeverity
   /** What is the matter here, with the names of this machine. */
   readonly detail: string
   /** What to do about it, or what has to be true. */

@@ -223,7 +223,12 @@ export function statusOf(name: string): ExportStatus {
 
 export function reportOf(path: string): StackReport {
   const layer = { depth: 0, kind: 'fileSystem', words: 'ext4 from /dev/vda', verdict: 'condition', facts: {} } as const
-  const finding = { code: 'local-file-system', detail: 'it belongs to one host', mend: 'move it with its host' }
+  const finding = {
+    code: 'local-file-system',
+    severity: 'condition',
+    detail: 'it belongs to one host',
+    mend: 'move it with its host',
+  } as const
   return {
     path,
     realPath: path,

@@ -5,7 +5,7 @@
  * unless the operator names it.
  */
 
-export type Severity = 'note' | 'condition' | 'unsafe'
+import type { StackSeverity } from '../verbs.ts'
 
 export const STACK_CODES = {
   // Not safe: what was answered can be lost, or an old write can land after a newer one.
@@ -57,7 +57,7 @@ export const STACK_CODES = {
   sparse: 'note',
   unwritten: 'note',
   shared: 'note',
-} as const satisfies Record<string, Severity>
+} as const satisfies Record<string, StackSeverity>
 
 export type StackCode = keyof typeof STACK_CODES
 

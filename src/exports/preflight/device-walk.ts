@@ -199,6 +199,10 @@ async function readQueue(machine: Machine, folder: string): Promise<QueueFacts> 
   }
 }
 
+function mountUses(mounts: readonly Mount[], device: string): string[] {
+  return mountPointsOf(mounts, device).map((mountPoint) => `the mount ${mountPoint}`)
+}
+
 /** Devices made of it or of its partitions, and mounts of either. */
 async function findUses(
   walk: DeviceWalk,
@@ -206,12 +210,12 @@ async function findUses(
   device: string,
   entries: ReadonlySet<string>,
 ): Promise<readonly string[]> {
-  const uses = [...mountPointsOf(walk.mounts, device)]
+  const uses = mountUses(walk.mounts, device)
   uses.push(...(await walk.machine.names(`${folder}/holders`)))
   for (const entry of entries) {
     const part = await walk.machine.texts(`${folder}/${entry}`, ['partition', 'dev'])
     if (part.partition === null || part.dev === null || entries.has('partition')) continue
-    uses.push(...mountPointsOf(walk.mounts, part.dev))
+    uses.push(...mountUses(walk.mounts, part.dev))
     uses.push(...(await walk.machine.names(`${folder}/${entry}/holders`)))
   }
   return uses

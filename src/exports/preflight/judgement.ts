@@ -4,9 +4,9 @@
  */
 
 import { unreachable } from '../../foundation/assert.ts'
-import type { StackLayer, StackReport, StackVerdict } from '../verbs.ts'
+import type { StackLayer, StackReport, StackSeverity, StackVerdict } from '../verbs.ts'
 import { STACK_CODES } from './codes.ts'
-import type { Finding, Severity } from './codes.ts'
+import type { Finding } from './codes.ts'
 import { deviceWords, judgeDevice } from './device-judgement.ts'
 import type { LayerFacts, StackFacts } from './facts.ts'
 import { fileSystemWords, fileWords, judgeDirect, judgeFile, judgeFileSystem, judgeUsers } from './file-judgement.ts'
@@ -72,14 +72,15 @@ function withVerdict(
   facts: Readonly<Record<string, unknown>> = {},
 ): StackLayer {
   const { depth: _depth, kind: _kind, ...details } = facts
-  return { depth, kind, words, verdict: verdictOf(findings), findings, facts: details }
+  const weighed = findings.map((finding) => ({ ...finding, severity: STACK_CODES[finding.code] }))
+  return { depth, kind, words, verdict: verdictOf(findings), findings: weighed, facts: details }
 }
 
 function verdictOf(findings: readonly Finding[]): StackVerdict {
   return worst(findings.map(({ code }) => verdictOfSeverity(STACK_CODES[code])))
 }
 
-function verdictOfSeverity(severity: Severity): StackVerdict {
+function verdictOfSeverity(severity: StackSeverity): StackVerdict {
   return severity === 'note' ? 'safe' : severity
 }
 

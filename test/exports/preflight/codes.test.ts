@@ -6,9 +6,9 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { STACK_CODES } from '../../src/exports/preflight/codes.ts'
+import { STACK_CODES } from '../../../src/exports/preflight/codes.ts'
 
-const page = readFileSync(join(import.meta.dirname, '../../docs/preflight.md'), 'utf8')
+const page = readFileSync(join(import.meta.dirname, '../../../docs/preflight.md'), 'utf8')
 const HEADINGS = { unsafe: 'Not safe', condition: 'Safe on a condition', note: 'Worth knowing' } as const
 
 function explainedUnder(heading: string): string[] {
