@@ -15,9 +15,7 @@ import type { ExportState, GateChoices } from '../interlock/lifecycle.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import type { OwnershipRecord } from '../ownership/home.ts'
 import { lockImage } from '../ownership/image-lock.ts'
-import { UnsharedHome } from '../ownership/none.ts'
 import { WorkerGone } from '../plane-link/data-worker.ts'
-import type { DataWorker } from '../plane-link/data-worker.ts'
 import type { CloseEnd } from './close-run.ts'
 import { Closing } from './closing.ts'
 import { DataSide } from './data-side.ts'
@@ -28,11 +26,10 @@ import { openForWriting } from './opening.ts'
 import { OwnershipSide } from './ownership-side.ts'
 import { clearPredecessors, refuseEarly } from './early-handover.ts'
 import { Predecessor } from './predecessor.ts'
-import type { Recovery } from './recovery.ts'
+import { LastRun } from './last-run.ts'
 import { ServedImage } from './served-image.ts'
-import { within } from './within.ts'
 import { describeExport } from './status.ts'
-import type { CloseOptions, CloseOutcome, ExportDefinition, ExportStatus, OpenOptions } from './verbs.ts'
+import type { CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
 
 const SHUTDOWN: CloseOptions = {
   early: false,
@@ -46,6 +43,8 @@ const SHUTDOWN: CloseOptions = {
 }
 const NO_OPTIONS: OpenOptions = { receipt: null, takeover: false, timeoutMs: null }
 
+type FenceCode = 'export-fenced' | 'sync-failed' | 'worker-died'
+
 export class HostedExport {
   readonly definition: ExportDefinition
   readonly data: DataSide
@@ -57,6 +56,8 @@ export class HostedExport {
   readonly workerIndex: number
   #generation = 0
   #stateReason: string | null = null
+  /** What those are told who wait for something that the fence has ended. */
+  #fenceCode: FenceCode = 'export-fenced'
   #closeRequests: 'park' | 'refuse' = 'park'
   #closing: Closing | null = null
   #lastReceipt: Receipt | null = null
@@ -65,8 +66,7 @@ export class HostedExport {
   #opening: Promise<void> | null = null
   /** Letting go of the image after a fence. */
   #tidying: Promise<void> = Promise.resolve()
-  /** Finishing what the last run left. */
-  #recovery: Recovery | null = null
+  readonly #lastRun: LastRun
   #stopping = false
 
   constructor(context: ExportContext, exportId: number, workerIndex: number, definition: ExportDefinition) {
@@ -76,6 +76,7 @@ export class HostedExport {
     this.workerIndex = workerIndex
     this.#lifecycle = new Lifecycle(definition.name)
     this.ownership = new OwnershipSide(context, definition)
+    this.#lastRun = new LastRun(context, this)
     this.predecessor = new Predecessor(context, definition, this.ownership, this.data)
     this.#image = new ServedImage(context, definition, this.data, (facts) => {
       this.#located(facts)
@@ -106,14 +107,9 @@ export class HostedExport {
     return this.#lastReceipt
   }
 
-  get xenbusState(): ExportStatus['xenbusState'] {
-    return this.#lifecycle.xenbusState
-  }
-
   /** The nonce that a receipt must carry to open this standby. */
   get nonce(): string | null {
-    const { home } = this.ownership
-    return this.state === 'standby' && home instanceof UnsharedHome ? home.giveNonce() : null
+    return this.state === 'standby' ? this.ownership.giveNonce() : null
   }
 
   /** Why a client cannot be accepted now, or null. */
@@ -129,25 +125,20 @@ export class HostedExport {
     return this.#exclusively(() => this.#enterStandby(null))
   }
 
-  /**
-   * At the daemon's start: opens where the record allows that by itself, and finishes a close that the last run left.
-   * Else it waits in standby and says why.
-   */
-  async resume(lockTimeoutMs: number): Promise<void> {
-    if (this.definition.readOnly) {
-      if (!this.definition.standby) await this.open()
-      return
-    }
-    const facts = present(this.facts, 'the facts of an image in standby')
-    const decision = await this.ownership.startDecision(facts)
-    this.#recovery = await this.ownership.unfinishedClose(facts)
-    if (this.#recovery !== null) {
-      void this.#recovered(this.#recovery)
-      return
-    }
-    if (this.definition.standby) return
-    if (decision.act === 'open') await this.open({ receipt: null, takeover: false, timeoutMs: lockTimeoutMs })
-    if (decision.act === 'standby') this.#waitBecause(decision.reason)
+  /** After `start`: opens by itself where the record allows that. */
+  resume(lockTimeoutMs: number): Promise<void> {
+    return this.#lastRun.resume(lockTimeoutMs)
+  }
+
+  /** Said by the status for as long as it waits in standby. */
+  waitBecause(reason: string | null): void {
+    this.#stateReason = reason
+    if (reason !== null) this.#context.log.info({ export: this.name, reason }, 'waits in standby')
+  }
+
+  /** The close of the last run was finished by this one. */
+  finishedFor(receipt: Receipt): void {
+    this.#lastReceipt = receipt
   }
 
   open(options: OpenOptions = NO_OPTIONS): Promise<void> {
@@ -163,7 +154,7 @@ export class HostedExport {
   async close(options: CloseOptions): Promise<CloseOutcome> {
     switch (this.#lifecycle.answer('close')) {
       case 'repeat':
-        return { done: true, receipt: await this.#repeatReceipt(options.timeoutMs) }
+        return { done: true, receipt: await this.#lastRun.receipt(this.#lastReceipt, options.timeoutMs) }
       case 'join':
         break
       case 'begin':
@@ -180,7 +171,7 @@ export class HostedExport {
       case 'cancelled':
         throw new Refusal('wrong-state', `the close of export '${this.name}' was cancelled by 'open'`)
       case 'fenced':
-        throw new Refusal('export-fenced', `export '${this.name}' was fenced instead of closed: ${end.reason}`)
+        throw new Refusal(this.#fenceCode, `export '${this.name}' was fenced instead of closed: ${end.reason}`)
     }
   }
 
@@ -197,8 +188,9 @@ export class HostedExport {
   }
 
   /** Nothing more of ours is submitted from here on; the image is let go of as soon as what was submitted has cleared. */
-  fence(reason: string): void {
+  fence(reason: string, code: FenceCode = 'export-fenced'): void {
     if (this.state === 'fenced') return
+    this.#fenceCode = code
     this.data.allowGeneration(0)
     this.#to('fenced', reason)
     const closing = this.#closing
@@ -229,7 +221,7 @@ export class HostedExport {
     if (this.#opening !== null) await this.#opening.catch(() => undefined)
     if (this.state === 'fenced') {
       await this.#tidying
-      throw new Refusal('export-fenced', this.#stateReason ?? 'fenced')
+      throw new Refusal(this.#fenceCode, this.#stateReason ?? 'fenced')
     }
     if (this.state === 'standby' || this.state === 'closed') return
     await this.close(SHUTDOWN)
@@ -240,7 +232,7 @@ export class HostedExport {
     this.#stopping = true
     await this.#exclusively(async () => {
       await this.#tidying
-      await this.#recovery?.abandon()
+      await this.#lastRun.abandon()
       await this.predecessor.end()
       if (this.data.placement?.worker.alive === true) {
         // What is parked stays unanswered, so that its frontend sends it again elsewhere.
@@ -261,7 +253,7 @@ export class HostedExport {
         this.#context.log.warn({ export: this.name, error: String(error) }, 'closing the image failed')
       })
     }
-    this.fence(`the data worker died: ${cause}`)
+    this.fence(`the data worker died: ${cause}`, 'worker-died')
   }
 
   // ---- opening
@@ -271,11 +263,11 @@ export class HostedExport {
       if (await this.#cancelClose()) return
     }
     if (this.#lifecycle.answer('open') === 'repeat') return
-    const { home } = this.ownership
-    if (home instanceof UnsharedHome && !this.definition.readOnly) this.#checkReceipt(home, options.receipt)
+    // Handing the source's own receipt back is how a migration is cancelled: without it no destination can open.
+    const cancels = this.state === 'closed' && options.receipt?.nonce === this.#lastReceipt?.nonce
+    if (!cancels) this.ownership.checkReceipt(options.receipt)
     await this.#tidying
-    await this.#recovery?.abandon()
-    this.#recovery = null
+    await this.#lastRun.abandon()
     this.#to('opening', null)
     try {
       if (this.data.placement === null) await this.#attach()
@@ -338,27 +330,10 @@ export class HostedExport {
     }
     this.#to('standby', reason)
     await this.#image.dropWritable()
-    await this.#withdraw()
+    await this.ownership.withdraw(this.#generation)
     await this.#enterStandby(reason).catch((second: unknown) => {
       this.#context.log.debug({ export: this.name, error: String(second) }, 'standby has no image')
     })
-  }
-
-  /** What was recorded of an opening that failed is closed again: nothing was written under it. */
-  async #withdraw(): Promise<void> {
-    const { keeper } = this.ownership
-    if (keeper.own === null || keeper.own.generation === this.#generation) return
-    try {
-      await keeper.change((record) => ({ ...record, state: 'closed', closeReason: 'handover' }))
-    } catch (error) {
-      this.#context.log.warn({ export: this.name, error: String(error) }, 'a failed opening could not be withdrawn')
-    }
-  }
-
-  #checkReceipt(home: UnsharedHome, receipt: Receipt | null): void {
-    // Handing the source's own receipt back is how a migration is cancelled: without it no destination can open.
-    if (receipt !== null && this.state === 'closed' && receipt.nonce === this.#lastReceipt?.nonce) return
-    home.checkReceipt(receipt)
   }
 
   // ---- standby
@@ -420,7 +395,7 @@ export class HostedExport {
         if (options.disconnect) await this.data.disconnect()
         return
       case 'fenced':
-        this.fence(end.reason)
+        this.fence(end.reason, end.syncFailed ? 'sync-failed' : 'export-fenced')
         return
       case 'cancelled':
         return
@@ -446,21 +421,6 @@ export class HostedExport {
     this.#to('open', null)
     await this.#applyGate()
     return true
-  }
-
-  async #repeatReceipt(timeoutMs: number | null): Promise<Receipt> {
-    const recovery = this.#recovery
-    if (recovery !== null && (await within(recovery.finished, timeoutMs)) === null && this.#recovery === recovery) {
-      const detail = `the writes of generation ${recovery.generation}, which the last run left, have not cleared yet`
-      throw new Refusal('still-draining', `export '${this.name}': ${detail}`)
-    }
-    const receipt = this.#lastReceipt ?? (this.definition.readOnly ? null : await this.ownership.receiptOfLastClose())
-    if (receipt !== null) return receipt
-    throw new Refusal('wrong-state', `export '${this.name}' is ${this.state} and has no receipt: 'open' it first`, {
-      export: this.name,
-      state: this.state,
-      verb: 'close',
-    })
   }
 
   // ---- record
@@ -499,27 +459,6 @@ export class HostedExport {
     }
   }
 
-  async #recovered(recovery: Recovery): Promise<void> {
-    this.#waitBecause(`the last run died while it closed generation ${recovery.generation}: its writes are waited for`)
-    const receipt = await recovery.finished
-    if (this.#recovery === recovery) this.#recovery = null
-    if (receipt === null) return
-    this.#lastReceipt = receipt
-    this.#context.emit(this.name, { kind: 'receipt', receipt })
-    if (this.state !== 'standby' || this.#stopping) return
-    this.#waitBecause(null)
-    try {
-      await this.resume(0)
-    } catch (error) {
-      this.#waitBecause(error instanceof Error ? error.message : String(error))
-    }
-  }
-
-  #waitBecause(reason: string | null): void {
-    this.#stateReason = reason
-    if (reason !== null) this.#context.log.info({ export: this.name, reason }, 'waits in standby')
-  }
-
   // ---- common
 
   get #choices(): GateChoices {
@@ -542,10 +481,5 @@ export class HostedExport {
     const result = this.#turn.then(verb)
     this.#turn = result.catch(() => undefined)
     return result
-  }
-
-  /** Whether this export lives on that worker. */
-  isOn(worker: DataWorker): boolean {
-    return this.data.isOn(worker)
   }
 }

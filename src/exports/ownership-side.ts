@@ -10,6 +10,7 @@ import type { Newest, OwnershipRecord, RecordHolder, RecordHome } from '../owner
 import { sameImage } from '../ownership/home.ts'
 import type { Kinship } from '../ownership/kinship.ts'
 import { isThisHost } from '../ownership/kinship.ts'
+import { UnsharedHome } from '../ownership/none.ts'
 import { decideStart, handedEarly } from '../ownership/opening-rule.ts'
 import type { OpeningQuestion, StartDecision } from '../ownership/opening-rule.ts'
 import type { ExportContext } from './export-context.ts'
@@ -130,6 +131,29 @@ export class OwnershipSide {
     } catch (error) {
       this.#context.log.warn({ export: this.#definition.name, error: String(error) }, 'a fence could not be recorded')
     }
+  }
+
+  /** What was recorded of an opening that failed is closed again: nothing was written after the generation given. */
+  async withdraw(generationWritten: number): Promise<void> {
+    if (this.keeper.own === null || this.keeper.own.generation === generationWritten) return
+    try {
+      await this.keeper.change((record) => ({ ...record, state: 'closed', closeReason: 'handover' }))
+    } catch (error) {
+      this.#context.log.warn(
+        { export: this.#definition.name, error: String(error) },
+        'an opening could not be withdrawn',
+      )
+    }
+  }
+
+  /** The nonce that a receipt must carry where nothing but a receipt can open; null where there is a shared record. */
+  giveNonce(): string | null {
+    return this.home instanceof UnsharedHome ? this.home.giveNonce() : null
+  }
+
+  /** Throws where there is no shared record and the receipt does not stand in for it. */
+  checkReceipt(receipt: Receipt | null): void {
+    if (this.home instanceof UnsharedHome && !this.#definition.readOnly) this.home.checkReceipt(receipt)
   }
 
   /** A declared identity stands in place of the measured one. */

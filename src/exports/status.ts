@@ -1,5 +1,6 @@
 /** What `GET /v1/exports/{name}` says of an export: the control plane's view, completed by the data plane's counts. */
 
+import { XENBUS_STATE } from '../interlock/lifecycle.ts'
 import type { ExportInspection, PhaseCounts } from '../plane-link/reports.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
@@ -29,7 +30,7 @@ export async function describeExport(context: ExportContext, hosted: HostedExpor
     size: facts?.sizeBytes ?? 0,
     blockSize: facts?.alignmentBytes ?? 0,
     state: hosted.state,
-    xenbusState: hosted.xenbusState,
+    xenbusState: XENBUS_STATE[hosted.state],
     stateReason: hosted.stateReason,
     generation: hosted.generation,
     readOnly: definition.readOnly,

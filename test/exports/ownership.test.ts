@@ -3,48 +3,25 @@
  * What may not happen is asked of the daemons over their sockets, and of the record itself.
  */
 
-import { copyFileSync, linkSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, linkSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
-import type { Daemon, DaemonOptions } from '../support/daemon.ts'
+import { DirectoryHome } from '../../src/ownership/directory-home.ts'
+import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import { inlineRunner } from '../blocking/inline-runner.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
-import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-
-const BLOCK = Buffer.alloc(4096, 0xab)
-
-function start(scratch: Scratch, path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> {
-  return startDaemon(scratch, { exports: [{ name: 'vda', path }], ownership: 'directory', engine: 'file', ...options })
-}
-
-function recordsOf(path: string): OwnershipRecord[] {
-  const folder = `${path}.interlock`
-  const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
-  return names.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as OwnershipRecord)
-}
-
-function newestOf(path: string): OwnershipRecord {
-  const newest = recordsOf(path).at(-1)
-  if (newest === undefined) throw new Error('there is no record')
-  return newest
-}
-
-async function refusal(daemon: Daemon, verb: string, body: object = {}): Promise<Record<string, unknown>> {
-  const { status, body: problem } = await daemon.api('POST', `/exports/vda/${verb}`, body)
-  expect(status).toBeGreaterThanOrEqual(400)
-  return problem as Record<string, unknown>
-}
+import { BLOCK, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 test('a handover: each step is in the record, and both hosts know who has it', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const source = await start(scratch, path)
-  const destination = await start(scratch, path, { standby: true })
+  const source = await startHost(scratch, path)
+  const destination = await startHost(scratch, path, { standby: true })
   expect(await source.status('vda')).toMatchObject({ state: 'open', generation: 1, clearedBy: null })
   expect(await refusal(destination, 'open')).toMatchObject({ status: 409, code: 'held-by-other' })
   const { receipt } = await source.close('vda')
@@ -63,8 +40,8 @@ test('a handover: each step is in the record, and both hosts know who has it', a
 test('while the holder lives, no other host opens, and is told at once who has it', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const holder = await start(scratch, path)
-  const other = await start(scratch, path)
+  const holder = await startHost(scratch, path)
+  const other = await startHost(scratch, path)
   // It was told to open at its start; the record did not allow it, and the daemon runs all the same.
   const status = await other.status('vda')
   expect(status).toMatchObject({ state: 'standby', generation: 0 })
@@ -83,9 +60,9 @@ test('while the holder lives, no other host opens, and is told at once who has i
 test('after a crash while open the same host opens again by itself, by the lock', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const first = await start(scratch, path)
+  const first = await startHost(scratch, path)
   await first.kill()
-  const second = await start(scratch, path, { stateDirectory: first.stateDirectory })
+  const second = await startHost(scratch, path, { stateDirectory: first.stateDirectory })
   expect(await second.status('vda')).toMatchObject({ state: 'open', generation: 2, clearedBy: 'lock' })
   expect(newestOf(path).cleared).toEqual({ generation: 1, by: 'lock', fence: null })
 })
@@ -93,8 +70,8 @@ test('after a crash while open the same host opens again by itself, by the lock'
 test('another run of this host that lives is named, not waited for', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const first = await start(scratch, path)
-  const second = await start(scratch, path, { stateDirectory: first.stateDirectory })
+  const first = await startHost(scratch, path)
+  const second = await startHost(scratch, path, { stateDirectory: first.stateDirectory })
   expect((await second.status('vda')).stateReason).toContain('by a daemon that lives on this host')
   await first.kill()
   expect(await second.open('vda')).toMatchObject({ generation: 2, clearedBy: 'lock' })
@@ -103,32 +80,32 @@ test('another run of this host that lives is named, not waited for', async () =>
 test('SIGTERM and start: open again; handover and start: standby, with the same receipt', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const first = await start(scratch, path)
+  const first = await startHost(scratch, path)
   const { stateDirectory } = first
   expect((await first.stop()).status).toBe(0)
   expect(newestOf(path)).toMatchObject({ state: 'closed', closeReason: 'shutdown', receipt: { reason: 'shutdown' } })
-  const second = await start(scratch, path, { stateDirectory })
+  const second = await startHost(scratch, path, { stateDirectory })
   expect(await second.status('vda')).toMatchObject({ state: 'open', generation: 2 })
   const { receipt } = await second.close('vda')
   await second.kill()
-  const third = await start(scratch, path, { stateDirectory })
+  const third = await startHost(scratch, path, { stateDirectory })
   expect(await third.status('vda')).toMatchObject({ state: 'standby', generation: 0 })
   expect((await third.status('vda')).stateReason).toContain('handed over')
   expect((await third.close('vda')).receipt).toEqual(receipt)
   // Also when somebody else has opened since, and the record has moved on.
-  const other = await start(scratch, path, { standby: true })
+  const other = await startHost(scratch, path, { standby: true })
   await other.open('vda')
   expect((await third.close('vda')).receipt).toEqual(receipt)
   await third.kill()
-  const fourth = await start(scratch, path, { stateDirectory })
+  const fourth = await startHost(scratch, path, { stateDirectory })
   expect((await fourth.close('vda')).receipt).toEqual(receipt)
 })
 
 test('what another host has shut down is not opened here by itself', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  await (await start(scratch, path)).stop()
-  const other = await start(scratch, path)
+  await (await startHost(scratch, path)).stop()
+  const other = await startHost(scratch, path)
   expect((await other.status('vda')).stateReason).toContain('has shut down')
   expect(await other.open('vda')).toMatchObject({ generation: 2, clearedBy: null })
 })
@@ -136,18 +113,18 @@ test('what another host has shut down is not opened here by itself', async () =>
 test('a generation that was opened and crashed has no receipt, whatever was closed before it', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const first = await start(scratch, path)
+  const first = await startHost(scratch, path)
   await first.close('vda')
   await first.open('vda')
   await first.kill()
-  const second = await start(scratch, path, { stateDirectory: first.stateDirectory, standby: true })
+  const second = await startHost(scratch, path, { stateDirectory: first.stateDirectory, standby: true })
   expect(await refusal(second, 'close')).toMatchObject({ status: 409, code: 'wrong-state' })
 })
 
 test('two hosts that open at once: one wins, the other is told who', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const hosts = [await start(scratch, path, { standby: true }), await start(scratch, path, { standby: true })]
+  const hosts = [await startHost(scratch, path, { standby: true }), await startHost(scratch, path, { standby: true })]
   for (let round = 1; round <= 8; round++) {
     const answers = await Promise.all(hosts.map((host) => host.api('POST', '/exports/vda/open', {})))
     const winners = hosts.filter((_host, index) => answers[index]?.status === 200)
@@ -164,8 +141,8 @@ test('two hosts that open at once: one wins, the other is told who', async () =>
 test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const source = await start(scratch, path)
-  const destination = await start(scratch, path, { standby: true })
+  const source = await startHost(scratch, path)
+  const destination = await startHost(scratch, path, { standby: true })
   const record = newestOf(path)
   expect(record.state).toBe('open')
   source.program.signal('SIGSTOP')
@@ -183,8 +160,8 @@ test('an open that waits for its source gets the image when that has closed, and
 test('a receipt that is brought along must be the one in the record', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const source = await start(scratch, path)
-  const destination = await start(scratch, path, { standby: true })
+  const source = await startHost(scratch, path)
+  const destination = await startHost(scratch, path, { standby: true })
   const { receipt } = await source.close('vda')
   const forged = { ...receipt, nonce: 'another' }
   expect(await refusal(destination, 'open', { receipt: forged })).toMatchObject({ code: 'receipt-mismatch' })
@@ -197,7 +174,7 @@ test('a receipt that is brought along must be the one in the record', async () =
 test('a source that opens again after its close takes the next generation', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const source = await start(scratch, path)
+  const source = await startHost(scratch, path)
   await source.close('vda')
   expect(await source.open('vda')).toMatchObject({ generation: 2, state: 'open' })
 })
@@ -205,7 +182,7 @@ test('a source that opens again after its close takes the next generation', asyn
 test('a record that cannot be understood opens nothing, and says what to do', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const source = await start(scratch, path)
+  const source = await startHost(scratch, path)
   await source.close('vda')
   const newest = `${path}.interlock/${String(newestOf(path).sequence + 1).padStart(16, '0')}.json`
   writeFileSync(newest, '{"format":"interlockd-record","version":1')
@@ -214,27 +191,27 @@ test('a record that cannot be understood opens nothing, and says what to do', as
     code: 'record-unreadable',
     detail: expect.stringContaining('record show') as string,
   })
-  const other = await start(scratch, path)
+  const other = await startHost(scratch, path)
   expect(await other.status('vda')).toMatchObject({ state: 'standby' })
 })
 
 test('the record of another image opens nothing', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  await (await start(scratch, path)).close('vda')
+  await (await startHost(scratch, path)).close('vda')
   copyFileSync(path, `${path}.copy`)
   renameSync(`${path}.copy`, path)
-  const other = await start(scratch, path, { standby: true })
+  const other = await startHost(scratch, path, { standby: true })
   expect(await refusal(other, 'open')).toMatchObject({ code: 'image-changed' })
 })
 
 test('a symbolic link leads to the same record, a second hard link is refused', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const holder = await start(scratch, path)
+  const holder = await startHost(scratch, path)
   const linked = join(scratch.directory('elsewhere'), 'other-name.raw')
   symlinkSync(path, linked)
-  const other = await start(scratch, linked)
+  const other = await startHost(scratch, linked)
   expect((await other.status('vda')).stateReason).toContain('generation 1')
   await holder.close('vda')
   linkSync(path, `${path}.second`)
@@ -244,9 +221,9 @@ test('a symbolic link leads to the same record, a second hard link is refused', 
 test('a renamed image without its record is still refused while its lock is held', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  await start(scratch, path)
+  await startHost(scratch, path)
   renameSync(path, `${path}.renamed`)
-  const other = await start(scratch, `${path}.renamed`, { standby: true })
+  const other = await startHost(scratch, `${path}.renamed`, { standby: true })
   expect(await refusal(other, 'open', { timeoutMs: 200 })).toMatchObject({ code: 'image-in-use' })
 })
 
@@ -268,13 +245,11 @@ test('a declared identity is the key of the record in a directory of its own', a
 test('whoever loses the image stops at once: writes are refused, and the reason is said', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const holder = await start(scratch, path)
+  const holder = await startHost(scratch, path)
   const frontend = await connectFrontend(scratch, holder.address, 'vda')
   await frontend.request('WRITE', { offset: 0, data: BLOCK })
   // As another host would after a fence that did not work.
   const { sequence, ...record } = newestOf(path) as OwnershipRecord & { nonce?: string; checksum?: string }
-  const { DirectoryHome } = await import('../../src/ownership/directory-home.ts')
-  const { inlineRunner } = await import('../blocking/inline-runner.ts')
   const thief = { ...record.holder, host: 'f'.repeat(32), openToken: 'f'.repeat(32), name: 'thief' }
   const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
   const { imageId, image, draining } = record

@@ -1,0 +1,85 @@
+/**
+ * What an export does about the past when it is added: opens again by itself where the record allows that, finishes a
+ * close that the last run left, or waits in standby and says why. And the receipt of a close that is asked for again,
+ * whichever run of this host has given it.
+ */
+
+import { present } from '../foundation/assert.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import type { Receipt } from '../interlock/receipt.ts'
+import type { ExportContext } from './export-context.ts'
+import type { HostedExport } from './hosted-export.ts'
+import type { Recovery } from './recovery.ts'
+import { within } from './within.ts'
+
+export class LastRun {
+  readonly #context: ExportContext
+  readonly #hosted: HostedExport
+  #recovery: Recovery | null = null
+
+  constructor(context: ExportContext, hosted: HostedExport) {
+    this.#context = context
+    this.#hosted = hosted
+  }
+
+  /** In standby, at the start of the daemon. Rejects with the refusal of an opening that the record had allowed. */
+  async resume(lockTimeoutMs: number): Promise<void> {
+    const { definition, ownership } = this.#hosted
+    if (definition.readOnly) {
+      if (!definition.standby) await this.#hosted.open()
+      return
+    }
+    const facts = present(this.#hosted.facts, 'the facts of an image in standby')
+    const decision = await ownership.startDecision(facts)
+    const recovery = await ownership.unfinishedClose(facts)
+    if (recovery !== null) {
+      this.#recovery = recovery
+      const { generation } = recovery
+      this.#hosted.waitBecause(`the last run died while it closed generation ${generation}: its writes are waited for`)
+      void this.#finish(recovery)
+      return
+    }
+    if (definition.standby) return
+    if (decision.act === 'standby') this.#hosted.waitBecause(decision.reason)
+    else await this.#hosted.open({ receipt: null, takeover: false, timeoutMs: lockTimeoutMs })
+  }
+
+  /** The receipt of this host's latest close; rejects where there is none. `known` is what this run remembers. */
+  async receipt(known: Receipt | null, timeoutMs: number | null): Promise<Receipt> {
+    const { name, state, definition, ownership } = this.#hosted
+    const recovery = this.#recovery
+    if (recovery !== null) {
+      const receipt = await within(recovery.finished, timeoutMs)
+      if (receipt !== null) return receipt
+      const detail = `the writes of generation ${recovery.generation}, which the last run left, have not cleared yet`
+      throw new Refusal('still-draining', `export '${name}': ${detail}`)
+    }
+    const receipt = known ?? (definition.readOnly ? null : await ownership.receiptOfLastClose())
+    if (receipt !== null) return receipt
+    const detail = `export '${name}' is ${state} and has no receipt: 'open' it first`
+    throw new Refusal('wrong-state', detail, { export: name, state, verb: 'close' })
+  }
+
+  /** For an opening: it waits for the same writes itself. */
+  async abandon(): Promise<void> {
+    const recovery = this.#recovery
+    this.#recovery = null
+    await recovery?.abandon()
+  }
+
+  async #finish(recovery: Recovery): Promise<void> {
+    const receipt = await recovery.finished
+    const stillWanted = this.#recovery === recovery
+    if (stillWanted) this.#recovery = null
+    if (receipt === null) return
+    this.#hosted.finishedFor(receipt)
+    this.#context.emit(this.#hosted.name, { kind: 'receipt', receipt })
+    if (!stillWanted || this.#hosted.state !== 'standby') return
+    try {
+      this.#hosted.waitBecause(null)
+      await this.resume(0)
+    } catch (error) {
+      this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
+    }
+  }
+}
