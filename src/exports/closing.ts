@@ -215,6 +215,7 @@ export class Closing {
       generation,
       holder: { host, boot, instance },
       closedAtMs: Date.now(),
+      unsafe: this.#context.stacks.unsafeCodes(name),
       durability: definition.durability,
       reason: this.#options.reason,
       nonce,

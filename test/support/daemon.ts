@@ -27,7 +27,7 @@ const PROJECT = join(import.meta.dirname, '../..')
 const READY_TIMEOUT_MS = 15_000
 
 /** Keys as in the configuration file. */
-export type ExportEntry = Readonly<Record<string, string | boolean | number>> & {
+export type ExportEntry = Readonly<Record<string, string | boolean | number | readonly string[]>> & {
   readonly name: string
   readonly path: string
 }
@@ -193,7 +193,7 @@ function configurationText(
   options: DaemonOptions & { readonly stateDirectory: string },
   places: { controlPath: string; nbdPath: string; nbdPort: number },
 ): string {
-  const quoted = (value: string | boolean | number): string => JSON.stringify(value)
+  const quoted = (value: string | boolean | number | readonly string[]): string => JSON.stringify(value)
   return [
     `state_directory = ${quoted(options.stateDirectory)}`,
     `listen = [${quoted(`unix:${places.nbdPath}`)}, ${quoted(`tcp:127.0.0.1:${places.nbdPort}`)}]`,
