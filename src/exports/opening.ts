@@ -33,6 +33,7 @@ import type { Fenced } from './takeover.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const INTERVAL_MS = 25
+const AFTER_FENCE_MS = 5_000
 
 export interface Opened {
   readonly image: OpenImage
@@ -58,7 +59,7 @@ export interface OpeningRequest {
 }
 
 /** What one attempt came to: opened, or why not yet. */
-type Attempt = Opened | { readonly notYet: Refusal; readonly atOnce?: true }
+type Attempt = Opened | { readonly notYet: Refusal }
 
 export function openForWriting(context: ExportContext, request: OpeningRequest): Promise<Opened> {
   return new Opening(context, request).run()
@@ -67,7 +68,7 @@ export function openForWriting(context: ExportContext, request: OpeningRequest):
 class Opening {
   readonly #context: ExportContext
   readonly #request: OpeningRequest
-  readonly #deadlineMs: number
+  #deadlineMs: number
   #holder: RecordHolder | null = null
   #fenced: Fenced | null = null
 
@@ -85,7 +86,7 @@ class Opening {
         const attempt = await this.#attempt()
         if ('image' in attempt) return attempt
         if (this.#late || this.#request.abandoned()) throw attempt.notYet
-        if (attempt.atOnce !== true) await sleep(INTERVAL_MS)
+        await sleep(INTERVAL_MS)
       }
     } catch (error) {
       await this.#forgetHolder()
@@ -154,7 +155,9 @@ class Opening {
     if (newest.kind !== 'record') throw new Refusal('held-by-other', 'there is no record to take over')
     const { home } = this.#request.ownership
     this.#fenced = await takeOver(this.#context, home, newest.record, await this.#ownHolder(), against)
-    return { notYet: new Refusal('held-by-other', 'the holder was fenced too late'), atOnce: true }
+    // What the fenced host had locked on shared storage comes free a little later than the host is gone.
+    this.#deadlineMs = Math.max(this.#deadlineMs, this.#context.now() + AFTER_FENCE_MS)
+    return { notYet: new Refusal('held-by-other', 'the holder was fenced, and nothing was opened yet') }
   }
 
   async #claimAndPublish(
