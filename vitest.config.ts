@@ -7,7 +7,7 @@ import { defineConfig } from 'vitest/config'
 
 /** No I/O to speak of, nothing to build: tested from src/. */
 const PURE_FOLDERS = ['config', 'foundation', 'fuzz', 'interlock', 'nbd', 'plane-link', 'simulation', 'vectors']
-const FOREIGN_FOLDERS = ['peers', 'migration', 'docker']
+const FOREIGN_FOLDERS = ['peers', 'preflight', 'migration', 'docker']
 
 const filesOf = (folders: readonly string[]): string[] => folders.map((folder) => `test/${folder}/**/*.test.ts`)
 
@@ -83,12 +83,20 @@ export default defineConfig({
         groupOrder: 3,
       }),
       group({
+        name: 'preflight',
+        include: filesOf(['preflight']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 180_000,
+        groupOrder: 4,
+      }),
+      group({
         name: 'migration',
         include: filesOf(['migration']),
         builds: true,
         filesAtOnce: 1,
         testTimeout: 600_000,
-        groupOrder: 4,
+        groupOrder: 5,
       }),
       group({
         name: 'docker',
@@ -96,7 +104,7 @@ export default defineConfig({
         builds: true,
         filesAtOnce: 1,
         testTimeout: 600_000,
-        groupOrder: 5,
+        groupOrder: 6,
       }),
     ],
   },

@@ -40,6 +40,26 @@ const NEEDED = {
     mount: ['losetup'],
     'util-linux': ['setpriv'],
   },
+  preflight: {
+    'qemu-system-x86': ['qemu-system-x86_64'],
+    nbdkit: ['nbdkit'],
+    'libnbd-bin': ['nbdfuse'],
+    'nbd-client': ['nbd-client'],
+    'busybox-static': ['busybox'],
+    cpio: ['cpio'],
+    kmod: ['depmod', 'modprobe'],
+    iproute2: ['ip'],
+    dmsetup: ['dmsetup'],
+    fuse3: ['fusermount3'],
+    e2fsprogs: ['mke2fs'],
+    xfsprogs: ['mkfs.xfs'],
+    'btrfs-progs': ['mkfs.btrfs'],
+    mdadm: ['mdadm'],
+    'nfs-kernel-server': ['exportfs', 'rpc.mountd', 'rpc.nfsd'],
+    'nfs-common': ['mount.nfs'],
+    mount: ['losetup', 'mount'],
+    'util-linux': ['setpriv'],
+  },
   migration: {
     'qemu-system-x86': ['qemu-system-x86_64'],
     'qemu-system-common': ['qemu-storage-daemon'],
@@ -62,7 +82,7 @@ const NEEDED = {
 }
 
 /** Devices that no package brings. */
-const DEVICES = { process: [], peers: ['/dev/fuse'], migration: [], docker: [] }
+const DEVICES = { process: [], peers: ['/dev/fuse'], preflight: ['/dev/fuse'], migration: [], docker: [] }
 
 export const PEER_GROUPS = Object.keys(NEEDED)
 
