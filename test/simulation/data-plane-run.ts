@@ -16,6 +16,8 @@ import { SeededRandom } from '../support/seeded-random.ts'
 import { ExportLife } from './export-life.ts'
 import { ImageModel } from './image-model.ts'
 import type { ModelWrite } from './image-model.ts'
+import { NOISE, RequestMix } from './request-mix.ts'
+import type { RequestMixture } from './request-mix.ts'
 
 const BLOCK_BYTES = 512
 const PART_BYTES = 48 * 1024
@@ -23,7 +25,6 @@ const EIO = 5
 const ENOSPC = 28
 const EOPNOTSUPP = 95
 const STEPS_MAX = 60_000
-const NOISE = noise(256 * 1024)
 
 export interface RunSummary {
   readonly requests: number
@@ -48,6 +49,7 @@ interface Client {
 
 export class DataPlaneRun {
   readonly #random: SeededRandom
+  readonly #mix: RequestMix
   readonly #harness: SimulatedPlane
   readonly #lives: ExportLife[] = []
   readonly #models = new Map<number, ImageModel>()
@@ -66,6 +68,7 @@ export class DataPlaneRun {
   constructor(seed: number) {
     const random = new SeededRandom(seed)
     this.#random = random
+    this.#mix = new RequestMix(random, PART_BYTES)
     this.#faultChance = random.pick([0, 0, 0.01, 0.05])
     const exportsCount = random.between(1, 3)
     const slotsMax = random.pick([4, 8, 16, 48])
@@ -426,80 +429,12 @@ export class DataPlaneRun {
   }
 
   #request(client: Client): void {
-    const random = this.#random
-    if (random.chance(0.08)) {
-      this.#badRequest(client)
-      return
-    }
-    const command = random.pick([0, 0, 1, 1, 1, 1, 3, 4, 5, 6, 6])
-    const fua = random.chance(0.2) ? FLAG.FUA : 0
-    if (command === COMMAND.FLUSH) {
-      this.#queue(client, { command, flags: 0, offset: 0, payload: undefined, length: 0 })
-      return
-    }
-    const { offset, length } = this.#someRange()
-    let flags = fua
-    if (command === COMMAND.WRITE_ZEROES) {
-      if (random.chance(0.4)) flags |= FLAG.NO_HOLE
-      if (random.chance(0.3)) flags |= FLAG.FAST_ZERO
-    }
-    const payload = command === COMMAND.WRITE ? this.#payload(length) : undefined
-    const request = this.#queue(client, { command, flags, offset, length, payload })
-    const isWrite = command === COMMAND.WRITE || command === COMMAND.TRIM || command === COMMAND.WRITE_ZEROES
-    if (client.life.readOnly && isWrite) client.deserved.set(request.cookie, ERROR.EPERM)
+    const { fields, deserved } = this.#mix.next(client.life.readOnly)
+    const request = this.#queue(client, fields)
+    if (deserved !== 0) client.deserved.set(request.cookie, deserved)
   }
 
-  #badRequest(client: Client): void {
-    const random = this.#random
-    const beyond = PART_BYTES - random.between(0, 600)
-    const { readOnly } = client.life
-    switch (random.between(1, 6)) {
-      case 1: {
-        const payload = this.#payload(random.between(601, 20_000))
-        const request = this.#queue(client, { command: COMMAND.WRITE, flags: 0, offset: beyond, payload, length: -1 })
-        client.deserved.set(request.cookie, readOnly ? ERROR.EPERM : ERROR.ENOSPC)
-        return
-      }
-      case 2: {
-        const payload = this.#payload(random.between(1, 3000))
-        const request = this.#queue(client, { command: COMMAND.WRITE, flags: 0x80, offset: 0, payload, length: -1 })
-        client.deserved.set(request.cookie, ERROR.EINVAL)
-        return
-      }
-      case 3: {
-        const fields = { command: COMMAND.READ, flags: 0, offset: beyond, length: 700, payload: undefined }
-        client.deserved.set(this.#queue(client, fields).cookie, ERROR.EINVAL)
-        return
-      }
-      case 4: {
-        const command = random.pick([7, 8, 99, 255, 256, 65535])
-        const request = this.#queue(client, { command, flags: 0, offset: 0, length: 512, payload: undefined })
-        client.deserved.set(request.cookie, ERROR.EINVAL)
-        return
-      }
-      case 5: {
-        const fields = { command: COMMAND.WRITE, flags: 0, offset: 512, length: 0, payload: undefined }
-        client.deserved.set(this.#queue(client, fields).cookie, readOnly ? ERROR.EPERM : ERROR.EINVAL)
-        return
-      }
-      default: {
-        const fields = { command: COMMAND.TRIM, flags: FLAG.NO_HOLE, offset: 0, length: 512, payload: undefined }
-        client.deserved.set(this.#queue(client, fields).cookie, ERROR.EINVAL)
-      }
-    }
-  }
-
-  #queue(
-    client: Client,
-    fields: {
-      readonly command: number
-      readonly flags: number
-      readonly offset: number
-      /** -1: that of the payload. */
-      readonly length: number
-      readonly payload: Uint8Array | undefined
-    },
-  ): FrontendRequest {
+  #queue(client: Client, fields: RequestMixture['fields']): FrontendRequest {
     const { payload, length, ...rest } = fields
     const request = client.frontend.queue({
       ...rest,
@@ -508,25 +443,6 @@ export class DataPlaneRun {
     })
     client.sentAt.set(request.cookie, this.#tick())
     return request
-  }
-
-  /** Most of them small and in few places, so that they overlap; aligned, unaligned, and now and then large. */
-  #someRange(): { readonly offset: number; readonly length: number } {
-    const random = this.#random
-    if (random.chance(0.1)) {
-      const offset = random.between(0, PART_BYTES - 1)
-      return { offset, length: random.between(1, PART_BYTES - offset) }
-    }
-    const unit = random.pick([1, 512, 512, 4096])
-    const places = Math.floor(8192 / unit)
-    const offset = random.between(0, places - 1) * unit
-    return { offset, length: random.between(1, Math.min(4, places)) * (unit === 1 ? random.between(1, 1500) : unit) }
-  }
-
-  /** Somewhere out of the same noise: two payloads are hardly ever alike. */
-  #payload(length: number): Uint8Array {
-    const from = this.#random.between(0, NOISE.length - length)
-    return NOISE.subarray(from, from + length)
   }
 
   #isIdle({ frontend, wants, departed }: Client): boolean {
@@ -622,9 +538,4 @@ export class DataPlaneRun {
       powerCut,
     }
   }
-}
-
-function noise(lengthBytes: number): Uint8Array {
-  const random = new SeededRandom(0)
-  return Uint8Array.from({ length: lengthBytes }, () => random.between(0, 255))
 }
