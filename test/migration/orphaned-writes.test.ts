@@ -116,7 +116,7 @@ describe.each(ENGINES)('with the %s engine', (engine) => {
       await clientInFlight(server, 8_000)
       const opening = witness.machine.check(
         `kill -KILL ${server.pid}
-         ${next.requestScript('POST', '/exports/vda/open')} | tee /run/opened
+         ${next.requestScript('POST', '/exports/vda/open', { timeoutMs: 60_000 })} | tee /run/opened
          grep -q 'HTTP/1.1 200' /run/opened`,
       )
       const [answer] = await Promise.all([opening, overwrite(next, 9_000)])

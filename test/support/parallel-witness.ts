@@ -134,7 +134,7 @@ export interface MachineDaemonOptions {
 /** interlockd in the machine, over the witness, as `vda`. Each port has a state directory of its own. */
 export interface MachineDaemon extends MachineServer {
   /** A shell script for the machine that asks the control API and says what it answered. The path starts after /v1. */
-  requestScript(method: string, path: string): string
+  requestScript(method: string, path: string, body: Readonly<Record<string, unknown>>): string
 }
 
 export async function startMachineDaemon(
@@ -161,16 +161,17 @@ export async function startMachineDaemon(
   const server = await startMachineServer(machine, `${process.execPath} ${daemon} --config ${configurationPath}`, port)
   return {
     ...server,
-    requestScript: (method, path) => {
+    requestScript: (method, path, body) => {
+      const content = JSON.stringify(body)
       const lines = [
         `${method} /v1${path} HTTP/1.1`,
         `Host: 127.0.0.1:${controlPort}`,
         'Connection: close',
         'Content-Type: application/json',
-        'Content-Length: 2',
+        `Content-Length: ${content.length}`,
       ]
-      const text = `${lines.join('\\r\\n')}\\r\\n\\r\\n{}`
-      return `bash -c 'exec 3<> /dev/tcp/127.0.0.1/${controlPort}; printf "${text}" >&3; cat <&3'`
+      const bytes = Buffer.from(`${lines.join('\r\n')}\r\n\r\n${content}`).toString('base64')
+      return `bash -c 'exec 3<> /dev/tcp/127.0.0.1/${controlPort}; echo ${bytes} | base64 -d >&3; cat <&3'`
     },
   }
 }
