@@ -189,7 +189,7 @@ export async function startVirtualMachine(
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-chardev', `socket,id=commands,path=${socketPath},server=on,wait=off`, '-serial', 'chardev:commands'],
     ...['-kernel', kernel.imagePath, '-initrd', initramfs],
-    ...['-append', 'console=ttyS0 quiet panic=-1 loglevel=4 mitigations=off'],
+    ...['-append', 'console=ttyS0 quiet panic=-1 loglevel=4 mitigations=off no_timer_check'],
     ...['-netdev', `user,id=network${forwards}`, '-device', 'virtio-net-pci,netdev=network,romfile='],
     ...(options.drives ?? []).flatMap((path) => ['-drive', `file=${path},format=raw,if=virtio,cache=writethrough`]),
     '-virtfs',
