@@ -1,3 +1,8 @@
+/**
+ * What stops an export from inside the data plane: a failure after which nobody can say what is on the disk, and the shared
+ * generation that the main thread takes away. What was not submitted is refused, and nothing more is written.
+ */
+
 import { describe, expect, test } from 'vitest'
 import { COMMAND, ERROR, filled } from '../support/simulated-frontend.ts'
 import { Rig, failing, operations } from './executor-rig.ts'

@@ -7,7 +7,7 @@ import { Phase } from '../../src/interlock/request-tracker.ts'
 import type { ServedExport } from '../../src/data/served-export.ts'
 import { assert, present } from '../../src/foundation/assert.ts'
 import type { ClientGone, Notice } from '../../src/plane-link/reports.ts'
-import type { FrontendRequest, SimulatedFrontend } from '../support/simulated-frontend.ts'
+import type { FrontendRequest } from '../support/simulated-frontend.ts'
 import { COMMAND, ERROR, FLAG } from '../support/simulated-frontend.ts'
 import type { DiskRecord } from '../support/simulated-engine.ts'
 import type { DiskSubmission } from '../support/simulated-plane.ts'
@@ -16,6 +16,7 @@ import { SeededRandom } from '../support/seeded-random.ts'
 import { ExportLife } from './export-life.ts'
 import { ImageModel } from './image-model.ts'
 import type { ModelWrite } from './image-model.ts'
+import type { Client, RunSummary } from './run-facts.ts'
 import { NOISE, RequestMix } from './request-mix.ts'
 import type { RequestMixture } from './request-mix.ts'
 
@@ -25,27 +26,6 @@ const EIO = 5
 const ENOSPC = 28
 const EOPNOTSUPP = 95
 const STEPS_MAX = 60_000
-
-export interface RunSummary {
-  readonly requests: number
-  readonly answered: number
-  readonly reasons: ReadonlyMap<string, number>
-  readonly rounds: number
-  readonly faults: number
-  readonly powerCut: boolean
-}
-
-interface Client {
-  readonly frontend: SimulatedFrontend
-  readonly life: ExportLife
-  readonly wants: number
-  /** It made a promise with NBD_CMD_DISC, broke the protocol, or cut the connection: it is owed nothing any more. */
-  departed: boolean
-  sentAt: Map<number, number>
-  /** Errors that the request deserves whatever happens; absent for a good one. */
-  deserved: Map<number, number>
-  readonly patience: number
-}
 
 export class DataPlaneRun {
   readonly #random: SeededRandom

@@ -19,7 +19,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { DataPlaneRun } from './data-plane-run.ts'
-import type { RunSummary } from './data-plane-run.ts'
+import type { RunSummary } from './run-facts.ts'
 
 const RUNS = Number(process.env['SIMULATION_RUNS'] ?? 200)
 const FIRST_SEED = Number(process.env['SIMULATION_SEED'] ?? 1)
