@@ -13,6 +13,7 @@ import * as nbd from '../nbd/constants.ts'
 import { ZERO_FILL_BYTES } from '../plane-link/memory-layout.ts'
 import { alignDown, innerLength, innerOffset, isAligned } from './command-plan.ts'
 import type { PlaneState } from './plane-state.ts'
+import type { ReadyQueue } from './ready-queue.ts'
 import { Step } from './request-io.ts'
 import type { ServedExport } from './served-export.ts'
 import { TokenKind, makeToken } from './token.ts'
@@ -32,13 +33,13 @@ export interface StepOutcome {
 }
 
 export class DiskSteps {
-  /** Operations that the engine has. */
-  inFlight = 0
   readonly #state: PlaneState
+  readonly #ready: ReadyQueue
   readonly #outcome: StepOutcome
 
-  constructor(state: PlaneState, outcome: StepOutcome) {
+  constructor(state: PlaneState, ready: ReadyQueue, outcome: StepOutcome) {
     this.#state = state
+    this.#ready = ready
     this.#outcome = outcome
   }
 
@@ -68,7 +69,7 @@ export class DiskSteps {
 
   /** The engine has completed the one operation of this request. False when an abort had dropped it meanwhile. */
   completed(slot: number, result: number): boolean {
-    this.inFlight -= 1
+    this.#ready.ended(this.#state.exportOf(slot))
     if (this.#state.io.dropped[slot] === 1) return false
     if (result < 0) this.#failed(slot, -result)
     else this.#succeeded(slot, result)
@@ -137,7 +138,7 @@ export class DiskSteps {
     }
     if ((changes || step === Step.read) && tracker.phase[slot] === Phase.ADMITTED) tracker.submit(slot)
     if (changes) io.wrote[slot] = 1
-    this.inFlight += 1
+    this.#ready.begun(served)
     const durable = served.durability === 'sync' ? WRITE_DURABLE : 0
     switch (step) {
       case Step.write:

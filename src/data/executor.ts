@@ -17,8 +17,8 @@ import { isWriteCommand } from './command-plan.ts'
 import { DiskSteps } from './disk-steps.ts'
 import type { StepOutcome } from './disk-steps.ts'
 import type { PlaneState } from './plane-state.ts'
+import { ReadyQueue } from './ready-queue.ts'
 import { NO_SLOT, Step } from './request-io.ts'
-import { Ring } from './ring.ts'
 import type { ServedExport } from './served-export.ts'
 import type { Syncs } from './syncs.ts'
 
@@ -27,7 +27,7 @@ export class Executor implements StepOutcome {
   readonly #answers: Answers
   readonly #syncs: Syncs
   /** Admitted, nothing in the way, and waiting for room in the engine. */
-  readonly #ready: Ring
+  readonly #ready: ReadyQueue
   readonly #released: SlotList
   readonly #steps: DiskSteps
 
@@ -35,13 +35,13 @@ export class Executor implements StepOutcome {
     this.#state = state
     this.#answers = answers
     this.#syncs = syncs
-    this.#ready = new Ring(state.limits.slotsMax)
+    this.#ready = new ReadyQueue(state)
     this.#released = new SlotList(state.limits.slotsMax)
-    this.#steps = new DiskSteps(state, this)
+    this.#steps = new DiskSteps(state, this.#ready, this)
   }
 
   get operationsInFlight(): number {
-    return this.#steps.inFlight
+    return this.#ready.operations
   }
 
   /** Passes a parsed request, with its payload and its memory, through the ledger. */
@@ -55,9 +55,9 @@ export class Executor implements StepOutcome {
     } else if (command === nbd.NBD_CMD_CACHE || tracker.length[slot] === 0) {
       this.#pass(slot)
     } else if (!isWriteCommand(command)) {
-      this.#ready.push(slot)
+      this.#ready.push(served, slot)
     } else if (served.ledger.admit(slot, tracker.wideOffset[slot] as number, tracker.wideLength[slot] as number)) {
-      this.#ready.push(slot)
+      this.#ready.push(served, slot)
     } else {
       tracker.holdBack(slot)
     }
@@ -65,8 +65,7 @@ export class Executor implements StepOutcome {
 
   /** Hands the engine what it has room for. */
   pump(): void {
-    const { diskDepth } = this.#state.engine
-    while (this.#ready.count > 0 && this.#steps.inFlight < diskDepth) this.#begin(this.#ready.shift())
+    for (let slot = this.#ready.take(); slot !== NO_SLOT; slot = this.#ready.take()) this.#begin(slot)
   }
 
   /** The engine has completed the one operation of this request. */
@@ -80,7 +79,7 @@ export class Executor implements StepOutcome {
     for (let index = 0; index < released.count; index += 1) {
       const slot = released.at(index)
       this.#state.tracker.letGo(slot)
-      this.#ready.push(slot)
+      this.#ready.push(this.#state.exportOf(slot), slot)
     }
     released.empty()
   }
@@ -100,14 +99,14 @@ export class Executor implements StepOutcome {
       each(slot)
       io.dropped[slot] = 1
     }
-    this.#ready.filter((slot) => io.dropped[slot] === 0)
+    this.#ready.filter(served, (slot) => io.dropped[slot] === 0)
     for (const slot of dropped) if (io.step[slot] === Step.none) this.#drop(slot)
   }
 
   /** The export may not submit any more: what was not submitted is answered NBD_ESHUTDOWN. */
   refuseUnsubmitted(served: ServedExport): void {
     const { tracker, io } = this.#state
-    this.#ready.filter((slot) => tracker.exportIndex[slot] !== served.index)
+    this.#ready.filter(served, () => false)
     const refused: number[] = []
     tracker.slotsOfExport(served.index, (slot) => {
       const phase = tracker.phase[slot]
@@ -273,7 +272,7 @@ export class Executor implements StepOutcome {
       const slot = this.#released.at(index)
       if (io.dropped[slot] === 1) continue
       tracker.letGo(slot)
-      this.#ready.push(slot)
+      this.#ready.push(this.#state.exportOf(slot), slot)
     }
     this.#released.empty()
   }

@@ -45,6 +45,8 @@ export class RequestIo {
   readonly wrote: Uint8Array
   /** The request behind this one among those that wait for the same sync, or NO_SLOT. */
   readonly nextInSync: Int32Array
+  /** The request behind this one among those of its export that wait for room in the engine, or NO_SLOT. */
+  readonly nextReady: Int32Array
   /** 1 when an abort dropped it while an operation was still outstanding. */
   readonly dropped: Uint8Array
 
@@ -61,6 +63,7 @@ export class RequestIo {
     this.error = new Uint16Array(slotsMax)
     this.wrote = new Uint8Array(slotsMax)
     this.nextInSync = new Int32Array(slotsMax).fill(NO_SLOT)
+    this.nextReady = new Int32Array(slotsMax).fill(NO_SLOT)
     this.dropped = new Uint8Array(slotsMax)
   }
 

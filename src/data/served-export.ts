@@ -50,6 +50,12 @@ export class ServedExport {
   checkedTurn = -1
   mayWrite = false
 
+  /** Operations that the engine has; and the requests that wait for room there (`ready-queue.ts`). */
+  operations = 0
+  readyFirst = NO_SLOT
+  readyLast = NO_SLOT
+  hasTurn = false
+
   /** Writes completed since the file was attached that no sync has covered yet are those beyond `synced`. */
   dirty = 0
   synced = 0

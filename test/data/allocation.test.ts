@@ -24,9 +24,9 @@ describe('the way of a request', () => {
   beforeAll(async () => {
     const child = fileURLToPath(new URL('./allocation-child.ts', import.meta.url))
     const flags = ['--expose-gc', '--max-semi-space-size=256', '--min-semi-space-size=256', '--import', 'tsx']
-    const { stdout } = await promisify(execFile)(process.execPath, [...flags, child], { timeout: 60_000 })
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, child], { timeout: 110_000 })
     measured = JSON.parse(stdout) as Measured
-  })
+  }, 120_000)
 
   test('allocates no object, array or closure for any kind of request', () => {
     for (const [kind, bytes] of Object.entries(measured.bytesPerRequest)) {
