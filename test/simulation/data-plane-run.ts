@@ -164,6 +164,7 @@ export class DataPlaneRun {
   #writeIn(slot: number, wide: { readonly offset: number; readonly length: number }): ModelWrite {
     const { state } = this.#harness.plane
     const client = this.#clientOf(state.connectionOf(slot).clientId)
+    client.life.wrote(client.frontend.clientId)
     const cookie = Number(`0x${state.tracker.cookieText(slot)}`)
     const request = present(client.frontend.requests.get(cookie), `the request with cookie ${cookie}`)
     const write: ModelWrite = {

@@ -50,6 +50,7 @@ export class ExportLife {
   readonly #steps: Generator<Wait, void>
   #waiting: Wait = { steps: 0 }
   #faulted = false
+  #newestWriter = 0
   #holds: Hold[] = []
   #alignmentBytes: number
 
@@ -63,6 +64,13 @@ export class ExportLife {
     this.readOnly = traits.readOnly
     this.#alignmentBytes = traits.alignmentBytes
     this.#steps = this.#live()
+  }
+
+  /** A write of this client was admitted: in an exclusive export nobody older than it writes any more. */
+  wrote(clientId: number): void {
+    if (this.clients === 'shared') return
+    assert(clientId >= this.#newestWriter, `client ${this.#newestWriter} writes, and an older one was admitted`)
+    this.#newestWriter = clientId
   }
 
   /** The plane said that the export is faulted: its generation is over. */
