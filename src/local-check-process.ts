@@ -8,12 +8,17 @@ import { Preflight } from './exports/preflight/preflight.ts'
 import { Refusal } from './foundation/refusal.ts'
 import type { LocalAnswer, LocalQuestion } from './local-check.ts'
 
-const preflight = new Preflight(new BlockingPool('preflight', 1))
+const threads = new BlockingPool('preflight', 1)
+const preflight = new Preflight(threads)
 
 process.on('message', (question: LocalQuestion) => {
   void answer(question).then((answered) => process.send?.(answered))
 })
 process.on('disconnect', () => process.kill(process.pid, 'SIGKILL'))
+
+// The first answer of the thread says that everything has started.
+await threads.run({ kind: 'readTexts', paths: [] })
+process.send?.('ready')
 
 async function answer({ path, timeoutMs }: LocalQuestion): Promise<LocalAnswer> {
   try {

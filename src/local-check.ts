@@ -23,9 +23,17 @@ export interface LocalCheck {
   close(): void
 }
 
-export function localCheck(): LocalCheck {
+/** Once it settles the process and its thread have started, so that what is waited for is the stack. */
+export async function localCheck(): Promise<LocalCheck> {
   const child = fork(new URL('./local-check-process.js', import.meta.url), {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
+  })
+  await new Promise((resolve, reject) => {
+    child.once('message', resolve)
+    child.once('error', reject)
+    child.once('exit', (status) => {
+      reject(new Error(`the process that looks at the stack did not start (${status})`))
+    })
   })
   return {
     check: (path, timeoutMs) =>

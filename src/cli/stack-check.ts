@@ -14,9 +14,9 @@ export async function checkedStack(
   flags: CheckFlags,
   say: (text: string) => void,
 ): Promise<StackReport> {
+  const source = flags.local === true ? await localSource() : daemonSource(client)
   const beganMs = performance.now()
   const leftMs = (): number => (flags.timeout ?? 0) - (performance.now() - beganMs)
-  const source = flags.local === true ? await localSource() : daemonSource(client)
   try {
     let report = await source.check(path, roundMs(leftMs()))
     while (report.waitingFor !== null && leftMs() > 0) {
@@ -41,7 +41,7 @@ function daemonSource(client: ControlClient): Source {
 /** Loaded only when it is asked for: a daemon is asked without it. */
 async function localSource(): Promise<Source> {
   const { localCheck } = await import('../local-check.ts')
-  return localCheck()
+  return await localCheck()
 }
 
 function roundMs(leftMs: number): number {

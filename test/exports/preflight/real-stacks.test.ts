@@ -185,7 +185,7 @@ describe('trouble on the way', () => {
       }
       const outcome = await new Preflight(runner).check(path, { users: true, timeoutMs: 5_000 }).then(
         ({ verdict }) => verdict,
-        (error: { code?: string }) => error.code,
+        (error: unknown) => (error as { code?: string }).code,
       )
       expect(['condition', 'unsafe', 'image-missing']).toContain(outcome)
     }
