@@ -16,15 +16,13 @@ import { SeededRandom } from '../support/seeded-random.ts'
 import { ExportLife } from './export-life.ts'
 import { ImageModel } from './image-model.ts'
 import type { ModelWrite } from './image-model.ts'
+import { EIO, ENOSPC, EOPNOTSUPP } from './run-facts.ts'
 import type { Client, RunSummary } from './run-facts.ts'
 import { NOISE, RequestMix } from './request-mix.ts'
 import type { RequestMixture } from './request-mix.ts'
 
 const BLOCK_BYTES = 512
 const PART_BYTES = 48 * 1024
-const EIO = 5
-const ENOSPC = 28
-const EOPNOTSUPP = 95
 const STEPS_MAX = 60_000
 
 export class DataPlaneRun {

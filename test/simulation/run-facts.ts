@@ -6,6 +6,11 @@
 import type { SimulatedFrontend } from '../support/simulated-frontend.ts'
 import type { ExportLife } from './export-life.ts'
 
+/** Of the failures that the disk is planned to have. */
+export const EIO = 5
+export const ENOSPC = 28
+export const EOPNOTSUPP = 95
+
 export interface RunSummary {
   readonly requests: number
   readonly answered: number
