@@ -71,7 +71,7 @@ export default defineConfig({
         exclude: filesOf(['style', ...PURE_FOLDERS, ...FOREIGN_FOLDERS]),
         builds: true,
         filesAtOnce: 2,
-        testTimeout: 60_000,
+        testTimeout: 180_000,
         groupOrder: 2,
       }),
       group({

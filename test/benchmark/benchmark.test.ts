@@ -173,7 +173,7 @@ describe('a run', () => {
         ...['--contenders', 'io_uring,file,nbdkit,bare', '--runs', '1', '--seconds', '0.3', '--image-mib', '64'],
         ...['--closes', '2', '--idle-seconds', '0.2', '--directory', images, '--json', json, '--svg', svg],
       ],
-      { directory: PROJECT, timeoutMs: 55_000 },
+      { directory: PROJECT, timeoutMs: 150_000 },
     )
     expect(outcome.stderr).not.toMatch(/Error/u)
     expect(outcome.status).toBe(0)

@@ -24,7 +24,7 @@ export type EngineName = 'file' | 'io_uring'
 export const ENGINES: readonly EngineName[] = ['io_uring', 'file']
 
 const PROJECT = join(import.meta.dirname, '../..')
-const READY_TIMEOUT_MS = 15_000
+const READY_TIMEOUT_MS = 60_000
 
 /** Keys as in the configuration file. */
 export type ExportEntry = Readonly<Record<string, string | boolean | number | readonly string[]>> & {
@@ -45,6 +45,8 @@ export interface DaemonOptions {
   /** Further lines of [ownership], and tables behind it. */
   readonly ownershipSettings?: readonly string[]
   readonly environment?: Readonly<Record<string, string>>
+  /** False: NBD is served on the Unix socket only. */
+  readonly tcp?: boolean
 }
 
 /** A line of the daemon's log. */
@@ -194,9 +196,10 @@ function configurationText(
   places: { controlPath: string; nbdPath: string; nbdPort: number },
 ): string {
   const quoted = (value: string | boolean | number | readonly string[]): string => JSON.stringify(value)
+  const tcp = options.tcp === false ? [] : [`tcp:127.0.0.1:${places.nbdPort}`]
   return [
     `state_directory = ${quoted(options.stateDirectory)}`,
-    `listen = [${quoted(`unix:${places.nbdPath}`)}, ${quoted(`tcp:127.0.0.1:${places.nbdPort}`)}]`,
+    `listen = ${quoted([`unix:${places.nbdPath}`, ...tcp])}`,
     `control = [${quoted(`unix:${places.controlPath}`)}]`,
     ...(options.engine === undefined ? [] : [`engine = ${quoted(options.engine)}`]),
     ...(options.standby === true ? ['standby = true'] : []),
