@@ -10,7 +10,6 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { BlockingPool } from './blocking/blocking-pool.ts'
-import { BlockingThread } from './blocking/blocking-thread.ts'
 import type { BlockingRunner } from './blocking/calls.ts'
 import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
 import { ControlServer } from './control/control-server.ts'
@@ -87,11 +86,10 @@ class DaemonBuild {
   async start(): Promise<Daemon> {
     const configuration = this.#configuration
     raiseResourceLimit('descriptors')
-    const state = this.#own(new BlockingThread('state'))
     const records = this.#own(new BlockingPool('records', RECORD_THREADS_MAX))
     const images = this.#own(new BlockingPool('images', IMAGE_THREADS_MAX))
     const stacks = new ExportStacks(new Preflight(this.#preflightThreads()))
-    const host = this.#own(await LocalHost.establish(configuration.stateDirectory, state))
+    const host = this.#own(await LocalHost.establish(configuration.stateDirectory, records))
     const { identity } = host
     const workers = this.#startWorkers()
     await workers.pool.start()
@@ -140,7 +138,7 @@ class DaemonBuild {
 
   /** Nothing that they do has to be finished: one that hangs is not waited for. */
   #preflightThreads(): BlockingPool {
-    const threads = new BlockingPool('preflight', PREFLIGHT_THREADS_MAX)
+    const threads = new BlockingPool('preflight', PREFLIGHT_THREADS_MAX, 0)
     this.#disposals.push(async () => {
       if (threads.busyCount === 0) await threads.close()
     })
