@@ -21,6 +21,7 @@ describe('the description of the API', () => {
       '/livez',
       '/metrics',
       '/readyz',
+      '/v1/check',
       '/v1/events',
       '/v1/exports',
       '/v1/exports/{name}',
@@ -29,6 +30,7 @@ describe('the description of the API', () => {
       '/v1/exports/{name}/fence',
       '/v1/exports/{name}/open',
       '/v1/exports/{name}/requests',
+      '/v1/exports/{name}/stack',
       '/v1/exports/{name}/standby',
     ])
     const references = [...text.matchAll(/"\$ref": "#\/components\/schemas\/(\w+)"/g)].map((match) => match[1])
