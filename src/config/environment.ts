@@ -11,6 +11,8 @@ import type { ExportSettings, Settings } from './settings.ts'
 export type Environment = Readonly<Record<string, string | undefined>>
 
 export const ENVIRONMENT_PREFIX = 'INTERLOCKD_'
+/** Of crash tests; nothing that an operator sets. */
+const FAULT_POINT = `${ENVIRONMENT_PREFIX}FAULT_POINT`
 const CONFIG = `${ENVIRONMENT_PREFIX}CONFIG`
 const EXPORT = `${ENVIRONMENT_PREFIX}EXPORT`
 
@@ -35,7 +37,8 @@ export function readEnvironment(environment: Environment, base: string): Environ
     const name = variables.get(variable)
     if (name !== undefined) collector.putText(name, text, () => `environment: ${variable}`)
     else if (variable === EXPORT) exports.push(...readExports(text, base, problems))
-    else if (variable !== CONFIG) warnings.push(`environment: ${variable} is not a setting and was ignored`)
+    else if (variable !== CONFIG && variable !== FAULT_POINT)
+      warnings.push(`environment: ${variable} is not a setting and was ignored`)
   }
   return {
     settings: { ...collector.settings, ...(exports.length > 0 && { exports }) },

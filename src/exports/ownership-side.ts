@@ -173,9 +173,15 @@ export class OwnershipSide {
    * Null where our latest generation was not closed.
    */
   async receiptOfLastClose(): Promise<Receipt | null> {
+    const { receipts } = this.#context.host
     const newest = await this.home.readNewest()
-    if (newest.kind === 'record' && isThisHost(await this.#kinship(newest.record.holder))) return newest.record.receipt
-    return this.#context.host.receipts.get(this.#definition.name)
+    if (newest.kind !== 'record' || !isThisHost(await this.#kinship(newest.record.holder))) {
+      return receipts.get(this.#definition.name)
+    }
+    // The last run may have died before it put it there, and the record will move on.
+    const { receipt } = newest.record
+    if (receipt !== null) await receipts.put(this.#definition.name, receipt)
+    return receipt
   }
 
   /** The refusal of a holder that stands in the way, naming it. */

@@ -41,7 +41,14 @@ async function makeRig(): Promise<Rig> {
   const host = (path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> => {
     const exports = [{ name: 'vda', path, image_id: 'disk' }]
     const ownershipSettings = [`directory = ${JSON.stringify(directory)}`]
-    return startDaemon(scratch, { exports, ownership: 'directory', ownershipSettings, engine: 'file', ...options })
+    return startDaemon(scratch, {
+      exports,
+      ownership: 'directory',
+      ownershipSettings,
+      engine: 'file',
+      tcp: false,
+      ...options,
+    })
   }
   const source = await host(disk.path)
   const destination = await host(disk.backingPath, { standby: true })

@@ -15,7 +15,8 @@ export const BLOCK = Buffer.alloc(4096, 0xab)
 
 /** A daemon that serves the image as `vda`, with its record beside it. */
 export function startHost(scratch: Scratch, path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> {
-  return startDaemon(scratch, { exports: [{ name: 'vda', path }], ownership: 'directory', engine: 'file', ...options })
+  const exports = [{ name: 'vda', path }]
+  return startDaemon(scratch, { exports, ownership: 'directory', engine: 'file', tcp: false, ...options })
 }
 
 /** Oldest first. */
