@@ -17,9 +17,9 @@ import { ExportLife } from './export-life.ts'
 import { ImageModel } from './image-model.ts'
 import type { ModelWrite } from './image-model.ts'
 import { EIO, ENOSPC, EOPNOTSUPP } from './run-facts.ts'
-import type { Client, RunSummary } from './run-facts.ts'
+import type { RunSummary } from './run-facts.ts'
 import { NOISE, RequestMix } from './request-mix.ts'
-import type { RequestMixture } from './request-mix.ts'
+import { UnrulyClient } from './unruly-client.ts'
 
 const BLOCK_BYTES = 512
 const PART_BYTES = 48 * 1024
@@ -31,7 +31,7 @@ export class DataPlaneRun {
   readonly #harness: SimulatedPlane
   readonly #lives: ExportLife[] = []
   readonly #models = new Map<number, ImageModel>()
-  readonly #clients: Client[] = []
+  readonly #clients: UnrulyClient[] = []
   readonly #writes = new Map<FrontendRequest, ModelWrite>()
   /** By slot: the write in it. */
   readonly #slots = new Map<number, ModelWrite>()
@@ -79,12 +79,12 @@ export class DataPlaneRun {
   }
 
   run(): RunSummary {
-    const cutAt = this.#random.chance(0.25) ? this.#random.between(50, 1500) : Infinity
+    const cutAt = this.#random.chance(0.3) ? this.#random.between(20, 700) : Infinity
     for (let steps = 0; steps < STEPS_MAX; steps += 1) {
       if (steps === cutAt) return this.#powerCut()
       this.#act()
       this.#step()
-      if (this.#lives.every((life) => life.isOver) && this.#clients.every((client) => this.#isIdle(client))) break
+      if (this.#lives.every((life) => life.isOver) && this.#clients.every((client) => this.#isDone(client))) break
       assert(steps < STEPS_MAX - 1, 'the run comes to its end')
     }
     this.#finish()
@@ -181,7 +181,7 @@ export class DataPlaneRun {
     return write
   }
 
-  #clientOf(clientId: number): Client {
+  #clientOf(clientId: number): UnrulyClient {
     return present(
       this.#clients.find(({ frontend }) => frontend.clientId === clientId),
       `client ${clientId}`,
@@ -252,7 +252,7 @@ export class DataPlaneRun {
     }
   }
 
-  #replied(client: Client, request: FrontendRequest): void {
+  #replied(client: UnrulyClient, request: FrontendRequest): void {
     const { error, data } = present(request.reply, 'a reply')
     const sentAt = present(client.sentAt.get(request.cookie), 'when it was sent')
     const what = `client ${client.frontend.clientId}, cookie ${request.cookie.toString(16)}`
@@ -275,7 +275,7 @@ export class DataPlaneRun {
     model.answered(write, promised && request.command !== COMMAND.TRIM)
   }
 
-  #checkError(client: Client, request: FrontendRequest, error: number, what: string): void {
+  #checkError(client: UnrulyClient, request: FrontendRequest, error: number, what: string): void {
     switch (error) {
       case ERROR.EIO:
       case ERROR.ENOSPC:
@@ -313,7 +313,7 @@ export class DataPlaneRun {
     if (random.chance(0.08)) this.#connect()
     for (const client of this.#clients) {
       if (this.#harness.gone.has(client.frontend.clientId)) continue
-      if (random.chance(0.4)) this.#actAs(client)
+      if (random.chance(0.4)) client.act()
     }
   }
 
@@ -338,94 +338,18 @@ export class DataPlaneRun {
     if (life.clients === 'exclusive' && rivals.length > 0 && !random.chance(0.1)) return
     const identity = `host-${random.between(1, 3)}`
     const { frontend, adoption } = this.#harness.connectLater(life.exportId, { peerIdentity: identity })
-    const client: Client = {
-      frontend,
-      life,
-      wants: random.between(1, 25),
-      departed: false,
-      sentAt: new Map(),
-      deserved: new Map(),
-      patience: random.pick([1, 1, 30, 5000]),
-    }
+    const client = new UnrulyClient(frontend, life, random, this.#mix, () => this.#tick())
     this.#clients.push(client)
     frontend.onReply = (request) => {
       this.#replied(client, request)
     }
-    for (let count = random.between(0, 3); count > 0; count -= 1) this.#request(client)
+    for (let count = random.between(0, 3); count > 0; count -= 1) client.request()
     const unread = random.chance(0.5) ? frontend.takeUnsent(random.between(0, frontend.unsentBytes)) : new Uint8Array(0)
     this.#harness.post({ ...adoption, unread })
   }
 
-  #actAs(client: Client): void {
-    const random = this.#random
-    const { frontend } = client
-    if (client.departed || frontend.hasFinished) {
-      if (!frontend.isReading && random.chance(0.02)) frontend.setReading(true)
-      if (frontend.unsentBytes > 0 && !frontend.hasFinished) this.#deliver(client)
-      else if (!frontend.hasFinished && random.chance(0.05)) frontend.close()
-      return
-    }
-    if (frontend.requests.size < client.wants && random.chance(0.5)) this.#request(client)
-    this.#deliver(client)
-    if (random.chance(0.01)) frontend.setReading(!frontend.isReading)
-    if (random.chance(0.004)) this.#cut(client)
-    if (frontend.requests.size >= client.wants && random.chance(0.05)) this.#leave(client)
-  }
-
-  #deliver(client: Client): void {
-    const { frontend, patience } = client
-    if (frontend.unsentBytes === 0) return
-    frontend.deliver(Math.min(frontend.unsentBytes, this.#random.between(1, patience * 100)))
-  }
-
-  #cut(client: Client): void {
-    const { frontend } = client
-    client.departed = true
-    switch (this.#random.between(1, 4)) {
-      case 1:
-        frontend.reset()
-        return
-      case 2:
-        frontend.close()
-        return
-      case 3:
-        frontend.finish()
-        return
-      default:
-        // A header that is none.
-        frontend.queueBytes(Uint8Array.from({ length: 28 }, () => 7))
-    }
-  }
-
-  #leave(client: Client): void {
-    const { frontend } = client
-    client.departed = true
-    frontend.queue({ command: COMMAND.DISC })
-    if (this.#random.chance(0.5)) {
-      frontend.deliver()
-      if (this.#random.chance(0.5)) frontend.finish()
-    }
-  }
-
-  #request(client: Client): void {
-    const { fields, deserved } = this.#mix.next(client.life.readOnly)
-    const request = this.#queue(client, fields)
-    if (deserved !== 0) client.deserved.set(request.cookie, deserved)
-  }
-
-  #queue(client: Client, fields: RequestMixture['fields']): FrontendRequest {
-    const { payload, length, ...rest } = fields
-    const request = client.frontend.queue({
-      ...rest,
-      length: length < 0 ? (payload?.length ?? 0) : length,
-      ...(payload === undefined ? {} : { payload }),
-    })
-    client.sentAt.set(request.cookie, this.#tick())
-    return request
-  }
-
-  #isIdle({ frontend, wants, departed }: Client): boolean {
-    return this.#harness.gone.has(frontend.clientId) || departed || frontend.requests.size >= wants
+  #isDone({ frontend, isIdle }: UnrulyClient): boolean {
+    return isIdle || this.#harness.gone.has(frontend.clientId)
   }
 
   // The end.

@@ -1,10 +1,6 @@
 /**
- * What a run of the simulation knows of each of its clients, and what it tells in the end. Plain facts; what happens to
- * them is in `data-plane-run.ts`.
+ * Plain facts of a run of the simulation: the failures that its disk has, and what it tells in the end.
  */
-
-import type { SimulatedFrontend } from '../support/simulated-frontend.ts'
-import type { ExportLife } from './export-life.ts'
 
 /** Of the failures that the disk is planned to have. */
 export const EIO = 5
@@ -18,16 +14,4 @@ export interface RunSummary {
   readonly rounds: number
   readonly faults: number
   readonly powerCut: boolean
-}
-
-export interface Client {
-  readonly frontend: SimulatedFrontend
-  readonly life: ExportLife
-  readonly wants: number
-  /** It made a promise with NBD_CMD_DISC, broke the protocol, or cut the connection: it is owed nothing any more. */
-  departed: boolean
-  sentAt: Map<number, number>
-  /** Errors that the request deserves whatever happens; absent for a good one. */
-  deserved: Map<number, number>
-  readonly patience: number
 }
