@@ -12,7 +12,7 @@ import { BlockingThread } from './blocking-thread.ts'
 import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
 
 /** How long a thread may be idle before it is let go. */
-const IDLE_MS = 2000
+const IDLE_MS = 500
 
 export class BlockingPool implements BlockingRunner {
   readonly #name: string

@@ -17,7 +17,7 @@ import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
 /** The messages to the thread itself, beside those on its lines. */
 export type ThreadMessage = { readonly kind: 'line'; readonly port: MessagePort } | { readonly kind: 'leave' }
 
-const HEAP = { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 4, codeRangeSizeMb: 16, stackSizeMb: 1 } as const
+const HEAP = { maxOldGenerationSizeMb: 24, maxYoungGenerationSizeMb: 1, codeRangeSizeMb: 16, stackSizeMb: 1 } as const
 
 export class BlockingThread implements BlockingRunner {
   readonly name: string

@@ -22,7 +22,7 @@ import { SHARED_WORDS, SharedWord } from './worker-start.ts'
 
 const CLOCK_INTERVAL_MS = 250
 /** A worker allocates next to nothing while it serves; what it needs memory for is listings. */
-const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 256 } as const
+const HEAP = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 256 } as const
 
 /** The worker ended before it answered. */
 export class WorkerGone extends Error {

@@ -36,6 +36,8 @@ describe.each(ENGINES)('memory, with the %s engine', (engine) => {
     const scratch = scratchOfTest()
     const path = makeImage(scratch, REQUESTS * MEBIBYTE)
     const daemon = await startDaemon(scratch, { engine, exports: [{ name: 'vda', path, clients: 'shared' }] })
+    // The threads that looked at the image have left.
+    await sleep(2_000)
     const connectAll = (): Promise<NbdFrontend[]> =>
       Promise.all(Array.from({ length: CONNECTIONS }, () => connectFrontend(scratch, daemon.address, 'vda')))
 
