@@ -113,7 +113,8 @@ export class SocketStream {
       this.#gone()
       return
     }
-    shutdownSocket(this.#descriptor)
+    // After a reset node has closed it already, and the number may be another socket by now.
+    if (!this.#socket.destroyed) shutdownSocket(this.#descriptor)
     this.#socket.destroy()
   }
 
