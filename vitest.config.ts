@@ -7,7 +7,7 @@ import { defineConfig } from 'vitest/config'
 
 /** No I/O to speak of, nothing to build: tested from src/. */
 const PURE_FOLDERS = ['config', 'foundation', 'fuzz', 'interlock', 'nbd', 'plane-link', 'simulation', 'vectors']
-const FOREIGN_FOLDERS = ['peers', 'preflight', 'migration', 'docker']
+const FOREIGN_FOLDERS = ['peers', 'preflight', 'fleet', 'migration', 'docker']
 
 const filesOf = (folders: readonly string[]): string[] => folders.map((folder) => `test/${folder}/**/*.test.ts`)
 
@@ -91,12 +91,20 @@ export default defineConfig({
         groupOrder: 4,
       }),
       group({
+        name: 'fleet',
+        include: filesOf(['fleet']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 300_000,
+        groupOrder: 5,
+      }),
+      group({
         name: 'migration',
         include: filesOf(['migration']),
         builds: true,
         filesAtOnce: 1,
         testTimeout: 600_000,
-        groupOrder: 5,
+        groupOrder: 6,
       }),
       group({
         name: 'docker',
@@ -104,7 +112,7 @@ export default defineConfig({
         builds: true,
         filesAtOnce: 1,
         testTimeout: 600_000,
-        groupOrder: 6,
+        groupOrder: 7,
       }),
     ],
   },

@@ -60,6 +60,12 @@ const NEEDED = {
     mount: ['losetup', 'mount'],
     'util-linux': ['setpriv'],
   },
+  fleet: {
+    'etcd-server': ['etcd'],
+    'etcd-client': ['etcdctl'],
+    iproute2: ['ip'],
+    openssl: ['openssl'],
+  },
   migration: {
     'qemu-system-x86': ['qemu-system-x86_64'],
     'qemu-system-common': ['qemu-storage-daemon'],
@@ -82,7 +88,7 @@ const NEEDED = {
 }
 
 /** Devices that no package brings. */
-const DEVICES = { process: [], peers: ['/dev/fuse'], preflight: ['/dev/fuse'], migration: [], docker: [] }
+const DEVICES = { process: [], peers: ['/dev/fuse'], preflight: ['/dev/fuse'], fleet: [], migration: [], docker: [] }
 
 export const PEER_GROUPS = Object.keys(NEEDED)
 
