@@ -20,6 +20,7 @@ export const USAGE = `npm run bench -- [--quick | --full | --rows PATTERN,...] [
   --directory DIR       where the image lies; it must take O_DIRECT (the directory for temporary files)
   --closes N            closes to time, 0 for none (100)
   --idle-seconds S      of watching idle servers, 0 for none (5)
+  --soak-seconds S      of load over connections that come and go, 0 for none (0)
   --json FILE           write everything that was found
   --from FILE           measure nothing; show, draw or write down what an earlier --json found
   --svg FILE            draw the chart
@@ -36,6 +37,7 @@ export interface BenchmarkOptions {
   readonly directory: string
   readonly closes: number
   readonly idleSeconds: number
+  readonly soakSeconds: number
   readonly json: string | null
   readonly from: string | null
   readonly svg: string | null
@@ -61,6 +63,7 @@ export function readOptions(words: readonly string[]): BenchmarkOptions {
       directory: { type: 'string', default: tmpdir() },
       closes: { type: 'string', default: '100' },
       'idle-seconds': { type: 'string', default: '5' },
+      'soak-seconds': { type: 'string', default: '0' },
       json: { type: 'string' },
       from: { type: 'string' },
       svg: { type: 'string' },
@@ -78,6 +81,7 @@ export function readOptions(words: readonly string[]): BenchmarkOptions {
     directory: values.directory,
     closes: numberIn('closes', values.closes, 0, 10_000, true),
     idleSeconds: numberIn('idle-seconds', values['idle-seconds'], 0, 600, false),
+    soakSeconds: numberIn('soak-seconds', values['soak-seconds'], 0, 3600, false),
     json: values.json ?? null,
     from: values.from ?? null,
     svg: values.svg ?? null,

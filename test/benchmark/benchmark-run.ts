@@ -1,6 +1,6 @@
 /**
  * One run of the benchmark from its options to its report: the rows, then the closes, then what servers cost that do
- * nothing. Whatever it started is ended by its pid, also when it is interrupted.
+ * nothing, then how they stand a long load. Whatever it started is ended by its pid, also when it is interrupted.
  */
 
 import { runProgram } from '../support/foreign-program.ts'
@@ -16,6 +16,8 @@ import type { RowResult } from './measurement.ts'
 import { describeMachine } from './report.ts'
 import type { Report } from './report.ts'
 import { measureStandingCost } from './standing-cost.ts'
+import { measureSoak } from './soak.ts'
+import type { Soak } from './soak.ts'
 import type { StandingCost } from './standing-cost.ts'
 
 const OURS = ['io_uring', 'file'] as const
@@ -54,6 +56,7 @@ export async function runBenchmark(
       rows,
       close: await closes(others),
       standing: await standingCosts(others),
+      soak: await soaks(others),
       failures,
     }
   } finally {
@@ -96,6 +99,19 @@ async function standingCosts(others: Others): Promise<StandingCost[]> {
     await apart(`standing cost, ${contender.name}`, others, async (scratch) => {
       const path = await image.prepare('written')
       found.push(await measureStandingCost(scratch, contender, path, options.idleSeconds))
+    })
+  }
+  return found
+}
+
+async function soaks(others: Others): Promise<Soak[]> {
+  const { options, image } = others
+  const found: Soak[] = []
+  if (options.soakSeconds === 0) return found
+  for (const engine of OURS.filter((name) => options.contenders.includes(name))) {
+    await apart(`soak, ${engine}`, others, async (scratch) => {
+      const path = await image.prepare('written')
+      found.push(await measureSoak(scratch, engine, { path, sizeBytes: image.sizeBytes }, options.soakSeconds))
     })
   }
   return found

@@ -51,7 +51,7 @@ function measured(cached: boolean, rates: readonly number[]): Finding {
 function reportOf(findings: RowResult['findings'], row: Row = READS): Report {
   return {
     ...{ version: 1, began: '2026-01-01T00:00:00.000Z', machine: describeMachine(), programs: { fio: 'fio 3' } },
-    ...{ runs: 3, seconds: 1, imageBytes: 2 ** 28, close: [], standing: [], failures: [] },
+    ...{ runs: 3, seconds: 1, imageBytes: 2 ** 28, close: [], standing: [], soak: [], failures: [] },
     rows: [{ name: rowName(row), row, findings }],
   }
 }
@@ -171,7 +171,20 @@ describe('a run', () => {
       [
         ...[TSX, 'test/benchmark/bench.ts', '--rows', 'write-4k-q32-c1-written-unix-durable'],
         ...['--contenders', 'io_uring,file,nbdkit,bare', '--runs', '1', '--seconds', '0.3', '--image-mib', '64'],
-        ...['--closes', '2', '--idle-seconds', '0.2', '--directory', images, '--json', json, '--svg', svg],
+        ...[
+          '--closes',
+          '2',
+          '--idle-seconds',
+          '0.2',
+          '--soak-seconds',
+          '3',
+          '--directory',
+          images,
+          '--json',
+          json,
+          '--svg',
+          svg,
+        ],
       ],
       { directory: PROJECT, timeoutMs: 150_000 },
     )
@@ -190,6 +203,9 @@ describe('a run', () => {
     else expect(ring?.samples).toHaveLength(1)
     expect(report.close.find(({ engine }) => engine === 'file')?.samples).toHaveLength(2)
     expect(report.standing.find(({ contender }) => contender === 'file')?.unreadResidentBytes).toBeGreaterThan(2 ** 20)
+    const soak = report.soak.find(({ engine }) => engine === 'file')
+    expect(soak?.requests).toBeGreaterThan(0)
+    expect(soak?.descriptorsAfter).toBeLessThanOrEqual(soak?.descriptorsBefore ?? 0)
     expect(readFileSync(svg, 'utf8')).toContain('interlockd, file engine')
     expect(outcome.stdout).toContain('fio on the bare file')
   })

@@ -8,6 +8,7 @@ import type { CloseLatency } from './close-latency.ts'
 import { CONTENDERS, CONTENDER_NAMES } from './contender.ts'
 import type { ContenderName } from './contender.ts'
 import type { Finding, RowResult, Sample } from './measurement.ts'
+import type { Soak } from './soak.ts'
 import type { StandingCost } from './standing-cost.ts'
 import { median, medianRatio } from './statistics.ts'
 
@@ -32,6 +33,7 @@ export interface Report {
   readonly rows: readonly RowResult[]
   readonly close: readonly CloseLatency[]
   readonly standing: readonly StandingCost[]
+  readonly soak: readonly Soak[]
   /** What could not be measured outside the rows. */
   readonly failures: readonly string[]
 }

@@ -18,7 +18,7 @@ const DOCUMENT_NAMES = ['io_uring', 'file', 'bare', 'qemu-nbd', 'nbd-server', 'n
 /** For the terminal: a line for each contender of each row. */
 export function plainReport(report: Report): string {
   const lines = report.rows.flatMap((result) => ['', result.name, ...columns(rowLines(result))])
-  return [...lines, ...closeLines(report), ...standingLines(report), ...failureLines(report), ''].join('\n')
+  return [...lines, ...extraLines(report).flat(), ''].join('\n')
 }
 
 function rowLines(result: RowResult): string[][] {
@@ -39,6 +39,11 @@ function rowLines(result: RowResult): string[][] {
       times(name === 'file' ? null : ratioOf(result, 'file', name)),
     ]),
   ]
+}
+
+/** What was measured beside the rows, a table each. */
+function extraLines(report: Report): string[][] {
+  return [closeLines(report), standingLines(report), soakLines(report), failureLines(report)]
 }
 
 /** The server's time per request; of the bare file, fio's own. */
@@ -91,6 +96,27 @@ function standingLines(report: Report): string[] {
   return ['', title, ...columns([heading, ...lines])]
 }
 
+function soakLines(report: Report): string[] {
+  const [first] = report.soak
+  if (first === undefined) return []
+  const heading = ['', 'requests', 'connections', 'MiB early', 'MiB late', 'MiB peak', 'descriptors before', 'after']
+  const lines = report.soak.map((soak) => [
+    `interlockd, ${soak.engine}`,
+    whole(soak.requests),
+    whole(soak.connections),
+    ...[soak.residentEarlyBytes, soak.residentLateBytes, soak.residentPeakBytes].map((bytes) =>
+      whole(bytes / MEBIBYTE),
+    ),
+    String(soak.descriptorsBefore),
+    String(soak.descriptorsAfter),
+  ])
+  return [
+    '',
+    `${whole(first.seconds)} s at depth 64, over connections that come and go`,
+    ...columns([heading, ...lines]),
+  ]
+}
+
 function failureLines(report: Report): string[] {
   const failures = failuresOf(report)
   return failures.length === 0 ? [] : ['', 'not measured:', ...failures.map((failure) => `  ${failure}`)]
@@ -116,9 +142,7 @@ export function documentReport(report: Report): string {
     'Latency (p50 / p99 / p99.9) and processor time of the server per request, in microseconds; resident memory in MiB.',
     '',
     ...markdown([['row', 'contender', 'p50', 'p99', 'p99.9', 'CPU', 'memory'], ...report.rows.flatMap(detailCells)]),
-    ...fenced(closeLines(report)),
-    ...fenced(standingLines(report)),
-    ...fenced(failureLines(report)),
+    ...extraLines(report).flatMap(fenced),
   ].join('\n')
 }
 
