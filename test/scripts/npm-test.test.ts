@@ -5,7 +5,7 @@
 
 import { describe, expect, test } from 'vitest'
 import { PEER_GROUPS, describeMissing, missingPeers, requirePeer } from '../../scripts/peers.mjs'
-import { countReport, summaryLine } from '../../scripts/run-vitest.mjs'
+import { countReport, filesOutOfTime, summaryLine, withSecondRun } from '../../scripts/run-vitest.mjs'
 
 const file = (status: string, ...outcomes: string[]) => ({
   status,
@@ -33,6 +33,43 @@ describe('the numbers of a run', () => {
   test('are one line, with skips only where there are any', () => {
     expect(summaryLine({ passed: 7, failed: 0, skipped: 0 })).toBe('7 passed, 0 failed')
     expect(summaryLine({ passed: 7, failed: 1, skipped: 2 })).toBe('7 passed, 1 failed, 2 skipped')
+  })
+})
+
+describe('a file that ran out of time', () => {
+  const fileOf = (name: string, ...messages: string[]) => ({
+    name,
+    status: messages.length === 0 ? 'passed' : 'failed',
+    assertionResults: messages.map((message) => ({ status: 'failed', failureMessages: [message] })),
+  })
+
+  test.each([
+    'Error: Test timed out in 600000ms.',
+    'Error: Hook timed out in 180000ms.',
+    'Error: not within 10000 ms: the holds to fall',
+    'Error: WRITE at 4096 was not answered within 5000 ms',
+    'Error: no ready line of interlockd within 60000 ms; it said nothing',
+    'Error: nbd-client did not end within 30000 ms; it said nothing',
+    'Error: in the machine, no end within 60000 ms of:\nsync',
+  ])('is run once more: %s', (message) => {
+    expect(filesOutOfTime({ testResults: [fileOf('good'), fileOf('late', message)] })).toEqual(['late'])
+  })
+
+  test('is not, where anything was seen to be wrong', () => {
+    const late = fileOf('late', 'Error: Test timed out in 600000ms.')
+    const wrong = fileOf('wrong', 'AssertionError: expected 1 to be 2')
+    const both = fileOf('both', 'Error: not within 100 ms: an end', 'AssertionError: block 7 is old')
+    expect(filesOutOfTime({ testResults: [late, wrong] })).toEqual([])
+    expect(filesOutOfTime({ testResults: [both] })).toEqual([])
+    expect(filesOutOfTime(undefined)).toEqual([])
+    expect(filesOutOfTime({ testResults: [{ name: 'broken', status: 'failed', assertionResults: [] }] })).toEqual([])
+  })
+
+  test('counts as it ended the second time', () => {
+    const first = { testResults: [fileOf('late', 'Error: not within 100 ms: an end'), file('passed', 'passed')] }
+    const second = { testResults: [{ name: 'late', ...file('passed', 'passed', 'passed') }] }
+    expect(countReport(withSecondRun(first, second), 0)).toEqual({ passed: 3, failed: 0, skipped: 0 })
+    expect(countReport(withSecondRun(first, undefined), 1).failed).toBe(1)
   })
 })
 
