@@ -88,7 +88,7 @@ export class OwnershipSide {
       intentAgainst: await this.#kinship(record?.intent?.against),
       imageMatches: record === null || this.matches(record, facts),
       clusterLocks: this.#definition.clusterLocks,
-      rebootIsProof: this.rebootIsProof(facts),
+      rebootIsProof: await this.rebootIsProof(facts),
     }
   }
 
@@ -162,10 +162,11 @@ export class OwnershipSide {
     return imageId === null ? sameImage(record.image, imageIdentity(facts)) : record.imageId === imageId
   }
 
-  /** Storage of this host's own, or the operator's word. */
-  rebootIsProof(facts: ImageFacts): boolean {
+  /** Storage of this host's own, down to the disk, or the operator's word. */
+  async rebootIsProof(facts: ImageFacts): Promise<boolean> {
     if (this.#context.fencing.rebootIsProof) return true
-    return facts.kind === 'file' && LOCAL_FILE_SYSTEMS.has(facts.fileSystem)
+    if (facts.kind !== 'file' || !LOCAL_FILE_SYSTEMS.has(facts.fileSystem)) return false
+    return this.#context.stacks.isLocal(this.#definition)
   }
 
   /**

@@ -5,7 +5,7 @@
  */
 
 import { Refusal } from '../foundation/refusal.ts'
-import { isStackCode, REFUSED_ELSEWHERE, STACK_CODES } from './preflight/codes.ts'
+import { isStackCode, REFUSED_ELSEWHERE, REMOTE_CODES, STACK_CODES } from './preflight/codes.ts'
 import type { Preflight } from './preflight/preflight.ts'
 import type { ExportDefinition, StackReport } from './verbs.ts'
 
@@ -38,6 +38,16 @@ export class ExportStacks {
   unsafeCodes(name: string): readonly string[] {
     const report = this.#reports.get(name)
     return report === undefined ? [] : unsafeCodesOf(report)
+  }
+
+  /** Whether everything under the image has answered, and nothing of it is reached over a network. */
+  async isLocal(definition: ExportDefinition): Promise<boolean> {
+    const report = await this.of(definition).catch((error: unknown) => {
+      if (error instanceof Refusal) return null
+      throw error
+    })
+    if (report?.waitingFor !== null) return false
+    return !report.codes.some((code) => isStackCode(code) && REMOTE_CODES.includes(code))
   }
 
   /** For an export that goes to standby: nobody waits for it. */

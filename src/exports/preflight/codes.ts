@@ -59,6 +59,12 @@ export const STACK_CODES = {
   shared: 'note',
 } as const satisfies Record<string, StackSeverity>
 
+/** What outlives a reboot of this host, or might: what it had submitted may still be on its way there. */
+export const REMOTE_CODES: readonly StackCode[] = [
+  ...(['remote-device', 'multipath', 'network-file-system', 'cluster-file-system', 'nfs-server'] as const),
+  ...(['unknown-device', 'unknown-target', 'loop-backing-unknown', 'not-answering'] as const),
+]
+
 export type StackCode = keyof typeof STACK_CODES
 
 export function isStackCode(text: string): text is StackCode {

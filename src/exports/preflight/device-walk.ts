@@ -171,7 +171,7 @@ async function findDisk(machine: Machine, folder: string, link: string, name: st
   if (link.includes('/devices/virtual/') && !name.startsWith('nvme')) return null
   const texts = await machine.texts(folder, ['device/vendor', 'device/model', 'device/transport', 'cache_type'])
   const model = [texts['device/vendor'], texts['device/model']].filter(Boolean).join(' ')
-  const transport = link.includes('/session') ? 'iscsi' : 'local'
+  const transport = scsiTransport(link)
   const disk = { type: 'disk', model, transport, ownCache: null } as const
   if (/^vd[a-z]+$/u.test(name)) return { ...disk, bus: 'virtio', model: '', ownCache: texts.cache_type }
   if (/^xvd[a-z]+$/u.test(name)) return { ...disk, bus: 'xen' }
@@ -187,6 +187,12 @@ async function findDisk(machine: Machine, folder: string, link: string, name: st
     return { ...disk, bus: 'nvme', transport: carrier === null || carrier === 'pcie' ? 'local' : 'fabrics' }
   }
   return null
+}
+
+/** By what the kernel names the way to a target: a session of iSCSI, a remote port of Fibre Channel. */
+function scsiTransport(link: string): 'local' | 'iscsi' | 'fibre-channel' {
+  if (link.includes('/session')) return 'iscsi'
+  return link.includes('/rport-') ? 'fibre-channel' : 'local'
 }
 
 async function readQueue(machine: Machine, folder: string): Promise<QueueFacts> {

@@ -119,8 +119,8 @@ export type DeviceMake =
       readonly type: 'disk'
       readonly bus: 'virtio' | 'xen' | 'scsi' | 'nvme' | 'mmc' | 'ata'
       readonly model: string
-      /** Reached over a network: iSCSI, NVMe over Fabrics. */
-      readonly transport: 'local' | 'iscsi' | 'fabrics'
+      /** Reached over a network: iSCSI, Fibre Channel, NVMe over Fabrics. */
+      readonly transport: 'local' | 'iscsi' | 'fibre-channel' | 'fabrics'
       /** What the disk itself says of its cache, where that can be asked apart from the queue. */
       readonly ownCache: string | null
     }

@@ -40,7 +40,7 @@ export function blockDevice(ownDevice: string): Partial<PathFacts> {
   return { kind: 'block', ownDevice, device: '0:5' }
 }
 
-function recordedRunner(recording: Recording): BlockingRunner {
+export function recordedRunner(recording: Recording): BlockingRunner {
   return {
     run: <C extends BlockingCall>(call: C) => Promise.resolve(answer(recording, call) as BlockingResultOf<C['kind']>),
   }

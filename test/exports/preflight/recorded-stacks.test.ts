@@ -112,6 +112,12 @@ describe('block devices', () => {
 
   test.each([
     ['iSCSI', '../../devices/platform/host3/session1/target3:0:0/3:0:0:0/block/sdb', {}, ['remote-device']],
+    [
+      'Fibre Channel',
+      '../../devices/pci0000:00/0000:03:00.0/host5/rport-5:0-1/target5:0:0/5:0:0:2/block/sdc',
+      {},
+      ['remote-device'],
+    ],
     ['NVMe', '../../devices/pci0000:00/nvme/nvme0/nvme0n1', { 'device/transport': 'pcie\n' }, []],
     [
       'NVMe over TCP',

@@ -1,0 +1,49 @@
+/**
+ * What a reboot of this host proves depends on what is under the image: writes that it had submitted to a disk of its own
+ * are over, those that it had sent over a network may still be on their way.
+ */
+
+import { describe, expect, test } from 'vitest'
+import { Preflight } from '../../src/exports/preflight/preflight.ts'
+import { ExportStacks } from '../../src/exports/stacks.ts'
+import type { ExportDefinition } from '../../src/exports/verbs.ts'
+import { plainFile, recordedRunner } from './preflight/recorded-machine.ts'
+import type { Recording } from './preflight/recorded-machine.ts'
+
+const IMAGE = '/srv/image.raw'
+const DEFINITION: ExportDefinition = {
+  ...{ name: 'vda', path: IMAGE, description: '', imageId: null, readOnly: false, durability: 'sync' },
+  ...{ clients: 'exclusive', standby: false, standbyReads: 'serve', clusterLocks: false, cache: 'direct' },
+}
+
+/** ext4, over a disk that the kernel reaches as the link says. */
+function ext4Over(link: string): Recording {
+  const folder = `/sys/${link.replace('../../', '')}`
+  return {
+    mounts: ['36 35 8:16 / /srv rw,relatime shared:1 - ext4 /dev/sdb rw'],
+    stats: { [IMAGE]: plainFile('8:16') },
+    links: { '/sys/dev/block/8:16': link },
+    texts: { [`${folder}/size`]: '131072\n', [`${folder}/ro`]: '0\n' },
+  }
+}
+
+const isLocal = (recording: Recording): Promise<boolean> =>
+  new ExportStacks(new Preflight(recordedRunner(recording))).isLocal(DEFINITION)
+
+describe('the storage under a local file system', () => {
+  test('is local on a disk of this host', async () => {
+    expect(await isLocal(ext4Over('../../devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sdb'))).toBe(true)
+  })
+
+  test.each([
+    ['iSCSI', '../../devices/platform/host3/session1/target3:0:0/3:0:0:0/block/sdb'],
+    ['Fibre Channel', '../../devices/pci0000:00/0000:03:00.0/host5/rport-5:0-1/target5:0:0/5:0:0:2/block/sdb'],
+    ['a driver that nobody knows', '../../devices/virtual/block/quantum0'],
+  ])('is not behind %s', async (_name, link) => {
+    expect(await isLocal(ext4Over(link))).toBe(false)
+  })
+
+  test('is not local where there is nothing to be seen', async () => {
+    expect(await isLocal({ mounts: [] })).toBe(false)
+  })
+})
