@@ -11,6 +11,9 @@ import type { ChangeOptions, CloseOptions, ControlClient, ExportStatus, OpenOpti
 import { parseExportDeclaration } from '../config/environment.ts'
 import { withProgress } from './close-progress.ts'
 import type { AddFlags, ChangeFlags, CheckFlags, CloseFlags, OpenFlags } from './control-program.ts'
+import { evacuateAll, failureOf } from './evacuation.ts'
+import { evacuationText } from './evacuation-presentation.ts'
+import type { EvacuationFlags } from './evacuation-verb.ts'
 import { StackUnsafe, UsageError } from './exit-code.ts'
 import { checkedStack } from './stack-check.ts'
 import { stackDetails } from './stack-presentation.ts'
@@ -18,7 +21,8 @@ import { eventLine, exportDetails, exportTable, receiptDetails, requestTable } f
 import type { Terminal } from './terminal.ts'
 
 export interface ActionSurroundings {
-  readonly url: string
+  /** At least one; all verbs but `evacuate` take exactly one. */
+  readonly urls: readonly string[]
   readonly json: boolean
   readonly terminal: Terminal
   readonly workingDirectory: string
@@ -27,13 +31,19 @@ export interface ActionSurroundings {
 }
 
 export class ControlActions {
-  readonly #client: ControlClient
+  readonly #clients: readonly ControlClient[]
   readonly #surroundings: ActionSurroundings
 
-  /** Throws a UsageError where the URL is none. */
+  /** Throws a UsageError where a URL is none. */
   constructor(surroundings: ActionSurroundings) {
     this.#surroundings = surroundings
-    this.#client = connectOrRefuse(surroundings.url)
+    this.#clients = surroundings.urls.map(connectOrRefuse)
+  }
+
+  get #client(): ControlClient {
+    const [client, ...others] = this.#clients
+    if (client !== undefined && others.length === 0) return client
+    throw new UsageError('this verb asks one daemon: give --control once')
   }
 
   async status(name: string | undefined): Promise<void> {
@@ -69,6 +79,16 @@ export class ControlActions {
     const outcome = await withProgress(this.#client, name, this.#surroundings.terminal, closing)
     if (outcome.done) this.#printReceipt(outcome.receipt)
     else this.#print(outcome.status, ({ state }) => `${name} is ${state}; ask again for the receipt`)
+  }
+
+  async evacuate(flags: EvacuationFlags): Promise<void> {
+    const evacuations = await evacuateAll(this.#clients, flags, this.#surroundings.terminal)
+    const daemons = evacuations.map(({ control, report, failure }) => ({ control, ...report, failure }))
+    this.#print({ complete: daemons.every(({ failure }) => failure === null), daemons }, () =>
+      evacuationText(evacuations),
+    )
+    const failure = failureOf(evacuations)
+    if (failure !== null) throw failure
   }
 
   async open(name: string, flags: OpenFlags): Promise<void> {

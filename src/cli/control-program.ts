@@ -8,9 +8,11 @@ import { checkExportName } from '../config/check.ts'
 import { parseDurationMs } from '../config/quantity.ts'
 import { CACHES, CLIENTS_MODES, DURABILITIES, STANDBY_READS } from '../config/settings.ts'
 import type { ControlActions } from './control-actions.ts'
+import { evacuationVerb } from './evacuation-verb.ts'
 
 export interface SharedOptions {
-  readonly control?: string
+  /** As often as it was given. */
+  readonly control?: readonly string[]
   readonly output: 'text' | 'json'
 }
 
@@ -61,7 +63,9 @@ export function buildProgram(version: string, actionsOf: (shared: SharedOptions)
     .version(version, '--version', 'print the version')
     .helpOption('-h, --help', 'print this help')
     .addOption(
-      new Option('--control <url>', 'where the daemon is: unix:/path.sock or tcp:HOST:PORT').env('INTERLOCK_CONTROL'),
+      new Option('--control <url>', 'where the daemon is: unix:/path.sock or tcp:HOST:PORT')
+        .env('INTERLOCK_CONTROL')
+        .argParser((url: string, before: readonly string[] | undefined) => [...(before ?? []), url]),
     )
     .addOption(new Option('-o, --output <format>', 'how results look').choices(['text', 'json']).default('text'))
     .addHelpText('after', EXIT_HELP)
@@ -70,6 +74,7 @@ export function buildProgram(version: string, actionsOf: (shared: SharedOptions)
   checkingVerb(program, actions)
   lifeVerbs(program, actions)
   collectionVerbs(program, actions)
+  evacuationVerb(program, actions)
   return program
 }
 

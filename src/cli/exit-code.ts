@@ -27,7 +27,19 @@ export class StackUnsafe extends Error {
   override readonly name = 'StackUnsafe'
 }
 
+/** A verb that knows its exit status itself; its results are printed already. */
+export class ExitStatus extends Error {
+  override readonly name = 'ExitStatus'
+  readonly exitCode: ExitCode
+
+  constructor(exitCode: ExitCode, message: string) {
+    super(message)
+    this.exitCode = exitCode
+  }
+}
+
 export function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof ExitStatus) return error.exitCode
   if (error instanceof UsageError) return EXIT.usage
   if (error instanceof StackUnsafe) return EXIT.refused
   if (error instanceof ControlUnreachable) return EXIT.unreachable

@@ -24,8 +24,9 @@ async function main(): Promise<ExitCode> {
   const program = buildProgram(programVersion(), (shared) => {
     const json = shared.output === 'json'
     // An empty variable is how many tools say "not set".
-    const url = shared.control === undefined || shared.control === '' ? defaultControlUrl() : shared.control
-    return new ControlActions({ url, json, terminal, workingDirectory: process.cwd(), interrupted })
+    const given = (shared.control ?? []).filter((url) => url !== '')
+    const urls = given.length === 0 ? [defaultControlUrl()] : given
+    return new ControlActions({ urls, json, terminal, workingDirectory: process.cwd(), interrupted })
   })
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))
   try {

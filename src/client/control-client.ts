@@ -4,7 +4,7 @@
  */
 
 import type { ExportDefinition, ExportStatus, StackReport } from '../exports/verbs.ts'
-import type { CloseOptions, CloseOutcome, OpenOptions } from '../exports/verbs.ts'
+import type { CloseOptions, CloseOutcome, EvacuationOptions, EvacuationReport, OpenOptions } from '../exports/verbs.ts'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
 import type { Receipt } from '../interlock/receipt.ts'
@@ -13,6 +13,7 @@ import { followEvents } from './event-stream.ts'
 import type { EventOptions, StreamEvent } from './event-stream.ts'
 import { exchangeJson } from './http-exchange.ts'
 import type { JsonAnswer } from './http-exchange.ts'
+import { ControlProblem } from './problem.ts'
 
 export interface CallOptions {
   /** Ends the waiting; what was begun goes on in the daemon. */
@@ -92,6 +93,15 @@ export class ControlClient {
     return status === 202 ? { done: false, status: body as ExportStatus } : { done: true, receipt: body as Receipt }
   }
 
+  /**
+   * Closes every export of the daemon. Resolves only where all have gone; else the problem, `still-draining` or
+   * `evacuation-incomplete`, has the report: see `evacuationReportOf`.
+   */
+  async evacuate(options: Partial<EvacuationOptions> = {}, change: ChangeOptions = {}): Promise<EvacuationReport> {
+    const { body } = await this.#post('/v1/evacuate', options, change)
+    return body as EvacuationReport
+  }
+
   async open(name: string, open: Partial<OpenOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
     return this.#verb(name, 'open', open, options)
   }
@@ -133,6 +143,12 @@ export class ControlClient {
   async #post(path: string, body: object, options: ChangeOptions): Promise<JsonAnswer> {
     return exchangeJson(this.endpoint, { method: 'POST', path, body, ...exchangeOptions(options) })
   }
+}
+
+/** What an evacuation that is not complete has come to; null where the error is about something else. */
+export function evacuationReportOf(error: unknown): EvacuationReport | null {
+  if (!(error instanceof ControlProblem)) return null
+  return (error.document['report'] as EvacuationReport | undefined) ?? null
 }
 
 function exchangeOptions({ idempotencyKey, signal }: ChangeOptions) {

@@ -14,6 +14,7 @@ import { Refusal } from '../foundation/refusal.ts'
 import { LIMITS } from '../config/limits.ts'
 import type { DaemonFacts } from './daemon-facts.ts'
 import type { EventStreams } from './event-streams.ts'
+import { evacuationRoute } from './evacuation-route.ts'
 import { exportRoutes } from './export-routes.ts'
 import { IdempotencyMemory } from './idempotency.ts'
 import type { Metrics } from './metrics.ts'
@@ -61,7 +62,9 @@ export async function buildControlApp(parts: ControlParts): Promise<ControlApp> 
   })
   const methods = collectMethods(app)
   await app.register(swagger, describeApi(parts.facts.version))
-  exportRoutes(app, parts.verbs, new Repeatable(new IdempotencyMemory()))
+  const repeatable = new Repeatable(new IdempotencyMemory())
+  exportRoutes(app, parts.verbs, repeatable)
+  evacuationRoute(app, parts.verbs, repeatable)
   observationRoutes(app, parts)
   app.get('/v1/openapi.json', { schema: { hide: true } }, (_request, reply) => reply.send(nameSchemas(app.swagger())))
   refuseOtherMethods(app, methods)

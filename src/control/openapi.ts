@@ -5,6 +5,7 @@
 
 import { isDeepStrictEqual } from 'node:util'
 import type { FastifyDynamicSwaggerOptions } from '@fastify/swagger'
+import * as evacuation from './evacuation-schemas.ts'
 import * as schemas from './schemas.ts'
 
 const NAMED = {
@@ -14,6 +15,8 @@ const NAMED = {
   CloseOptions: schemas.CloseBody,
   OpenOptions: schemas.OpenBody,
   ClearOptions: schemas.ClearBody,
+  EvacuationOptions: evacuation.EvacuationBody,
+  EvacuationReport: evacuation.EvacuationReport,
   PhaseCounts: schemas.PhaseCounts,
   Range: schemas.Range,
   Problem: schemas.ProblemDocument,

@@ -20,7 +20,7 @@ const durability = Type.Enum([...DURABILITIES])
 const cache = Type.Enum(['direct', 'buffered'])
 const clientsMode = Type.Enum(['exclusive', 'shared'])
 const closeReason = Type.Enum([...CLOSE_REASONS])
-const exportState = Type.Enum(['standby', 'opening', 'open', 'closing', 'closed', 'fenced'])
+export const ExportState = Type.Enum(['standby', 'opening', 'open', 'closing', 'closed', 'fenced'])
 const timeoutMs = nullable(Type.Integer({ minimum: 0, maximum: LIMITS.durationMsMax }))
 
 const allowUnsafe = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
@@ -143,7 +143,7 @@ export const ExportStatus = Type.Object(
     description: Type.String(),
     size: count,
     blockSize: count,
-    state: exportState,
+    state: ExportState,
     xenbusState: Type.Enum([2, 3, 4, 5, 6]),
     stateReason: nullable(Type.String()),
     generation: count,

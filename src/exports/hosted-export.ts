@@ -25,22 +25,13 @@ import { closeImage } from './image.ts'
 import { openForWriting } from './opening.ts'
 import { OwnershipSide } from './ownership-side.ts'
 import { clearPredecessors, refuseEarly } from './early-handover.ts'
+import { plainClose } from './plain-close.ts'
 import { Predecessor } from './predecessor.ts'
 import { LastRun } from './last-run.ts'
 import { ServedImage } from './served-image.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
 
-const SHUTDOWN: CloseOptions = {
-  early: false,
-  unsubmitted: 'drain',
-  requests: 'park',
-  disconnect: false,
-  reason: 'shutdown',
-  nonce: null,
-  wait: true,
-  timeoutMs: null,
-}
 const NO_OPTIONS: OpenOptions = { receipt: null, takeover: false, timeoutMs: null }
 
 type FenceCode = 'export-fenced' | 'sync-failed' | 'worker-died'
@@ -151,6 +142,11 @@ export class HostedExport {
     return opening
   }
 
+  /** Settles when no opening is under way, whatever became of it. */
+  async openingEnded(): Promise<void> {
+    await this.#opening?.catch(() => undefined)
+  }
+
   async close(options: CloseOptions): Promise<CloseOutcome> {
     switch (this.#lifecycle.answer('close')) {
       case 'repeat':
@@ -218,13 +214,13 @@ export class HostedExport {
   /** At the end of the daemon: whatever is open for writing is closed, with the reason `shutdown`. */
   async closeForShutdown(): Promise<void> {
     this.#stopping = true
-    if (this.#opening !== null) await this.#opening.catch(() => undefined)
+    await this.openingEnded()
     if (this.state === 'fenced') {
       await this.#tidying
       throw new Refusal(this.#fenceCode, this.#stateReason ?? 'fenced')
     }
     if (this.state === 'standby' || this.state === 'closed') return
-    await this.close(SHUTDOWN)
+    await this.close(plainClose('shutdown'))
   }
 
   /** Lets go of everything. Only when nothing is open for writing. */

@@ -16,6 +16,7 @@ import type { Notice, WorkerReady } from '../plane-link/reports.ts'
 import { closeDescriptor } from '../posix/descriptor.ts'
 import { errnoName } from '../posix/errno.ts'
 import type { EventBody, ExportContext } from './export-context.ts'
+import { Evacuation } from './evacuation.ts'
 import { HostedExport } from './hosted-export.ts'
 import type { ImageFacts } from './image.ts'
 import { imageKey } from './image.ts'
@@ -23,6 +24,8 @@ import { describeExport } from './status.ts'
 import type {
   CloseOptions,
   CloseOutcome,
+  EvacuationOptions,
+  EvacuationReport,
   ExportDefinition,
   ExportEvent,
   ExportStatus,
@@ -150,6 +153,10 @@ export class ExportRegistry implements ExportVerbs {
 
   close(name: string, options: CloseOptions): Promise<CloseOutcome> {
     return this.#find(name).close(options)
+  }
+
+  evacuate(options: EvacuationOptions): Promise<EvacuationReport> {
+    return new Evacuation(this.#context, () => [...this.#exports.values()], options).run()
   }
 
   async standby(name: string): Promise<ExportStatus> {

@@ -3,6 +3,7 @@
  * daemon's start and stop, and nothing else call it. Every method that cannot do what was asked rejects with a `Refusal`.
  */
 
+import type { RefusalCode } from '../foundation/refusal.ts'
 import type { Hold, Range } from '../interlock/range.ts'
 import type { ClearedBy, CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
 import type { ClientsMode } from '../plane-link/orders.ts'
@@ -147,6 +148,49 @@ export interface OpenOptions {
   readonly allowUnsafe?: readonly string[]
 }
 
+export interface EvacuationOptions {
+  /** Hand over early what can be; the rest is closed in the ordinary way. */
+  readonly early: boolean
+  readonly unsubmitted: 'drain' | 'abort'
+  readonly requests: 'park' | 'refuse'
+  /** Closes at once, at most. Null: all of them. */
+  readonly parallel: number | null
+  /** Bounds the waiting, not the closing. Null waits for ever. */
+  readonly timeoutMs: number | null
+}
+
+/** What an evacuation has made of one export. Times are milliseconds since its beginning; null: not yet. */
+export interface EvacuatedExport {
+  readonly export: string
+  /**
+   * `handedOver`: early, and a destination may open; its last writes are not done. `idle`: nothing of this host was open.
+   */
+  readonly outcome: 'closed' | 'handedOver' | 'idle' | 'notClosed'
+  readonly state: ExportState
+  readonly generation: number
+  readonly beganMs: number | null
+  readonly endedMs: number | null
+  /** Of what is closed; also by an earlier run. */
+  readonly receipt: Receipt | null
+  /** Of what is not closed: why. */
+  readonly problem: {
+    readonly code: RefusalCode
+    readonly detail: string
+    readonly outstanding: PhaseCounts
+  } | null
+}
+
+export interface EvacuationReport {
+  /** Nothing is left that is neither closed nor handed over nor idle. */
+  readonly complete: boolean
+  /** And nothing of this daemon can reach a disk any more. */
+  readonly quiet: boolean
+  /** ISO 8601, UTC. */
+  readonly startedAt: string
+  readonly elapsedMs: number
+  readonly exports: readonly EvacuatedExport[]
+}
+
 export type CloseOutcome =
   { readonly done: true; readonly receipt: Receipt } | { readonly done: false; readonly status: ExportStatus }
 
@@ -185,6 +229,8 @@ export interface ExportVerbs {
   remove(name: string): Promise<void>
   open(name: string, options: OpenOptions): Promise<ExportStatus>
   close(name: string, options: CloseOptions): Promise<CloseOutcome>
+  /** Closes every export. The report says what is not closed and why; it can be asked for again. */
+  evacuate(options: EvacuationOptions): Promise<EvacuationReport>
   standby(name: string): Promise<ExportStatus>
   /** Drops the holds of a predecessor, on proof: its receipt, or a takeover. */
   clear(name: string, options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<ExportStatus>

@@ -24,6 +24,7 @@ export const REFUSALS = {
   'held-by-other': { status: 409, title: 'Another holder has the image open' },
   'record-unreadable': { status: 409, title: 'The ownership record cannot be understood' },
   'takeover-failed': { status: 409, title: 'The holder could not be fenced' },
+  'evacuation-incomplete': { status: 409, title: 'Not every export could be closed' },
   'early-refused': { status: 409, title: 'An early handover is not possible here' },
   'export-fenced': { status: 409, title: 'The export is fenced' },
   'body-too-large': { status: 413, title: 'The body of the request is too large' },

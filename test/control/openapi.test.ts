@@ -22,6 +22,7 @@ describe('the description of the API', () => {
       '/metrics',
       '/readyz',
       '/v1/check',
+      '/v1/evacuate',
       '/v1/events',
       '/v1/exports',
       '/v1/exports/{name}',

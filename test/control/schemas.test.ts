@@ -6,8 +6,10 @@
 import { expect, test } from 'vitest'
 import { Compile } from 'typebox/compile'
 import type { Static } from 'typebox'
-import type { CloseOptions, ExportDefinition, ExportStatus, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
+import type { CloseOptions, EvacuationOptions, EvacuationReport } from '../../src/exports/verbs.ts'
+import type { ExportDefinition, ExportStatus, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
+import type * as evacuation from '../../src/control/evacuation-schemas.ts'
 import * as schemas from '../../src/control/schemas.ts'
 import { receiptOf, statusOf } from '../support/fake-exports.ts'
 
@@ -26,12 +28,14 @@ const sameShapes: readonly true[] = [
   true satisfies Same<DeepReadonly<Static<typeof schemas.ExportStatus>>, DeepReadonly<ExportStatus>>,
   true satisfies Same<DeepReadonly<Static<typeof schemas.StackReport>>, DeepReadonly<StackReport>>,
   true satisfies Same<DeepReadonly<Complete<schemas.CloseBody>>, DeepReadonly<CloseOptions>>,
+  true satisfies Same<DeepReadonly<Complete<evacuation.EvacuationBody>>, DeepReadonly<EvacuationOptions>>,
+  true satisfies Same<DeepReadonly<Static<typeof evacuation.EvacuationReport>>, DeepReadonly<EvacuationReport>>,
   true satisfies Same<DeepReadonly<Complete<schemas.OpenBody>>, DeepReadonly<Complete<OpenOptions>>>,
   true satisfies Same<DeepReadonly<Complete<schemas.ExportDefinitionBody>>, DeepReadonly<Complete<ExportDefinition>>>,
 ]
 
 test('shapes are compared by the compiler', () => {
-  expect(sameShapes).toHaveLength(6)
+  expect(sameShapes).toHaveLength(8)
 })
 
 test('a receipt that lacks a member is none; one of a later version may say more', () => {

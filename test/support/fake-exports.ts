@@ -5,6 +5,7 @@
  */
 
 import type { CloseOptions, CloseOutcome, ExportDefinition, ExportEvent } from '../../src/exports/verbs.ts'
+import type { EvacuatedExport, EvacuationOptions, EvacuationReport } from '../../src/exports/verbs.ts'
 import type { ExportStatus, ExportVerbs, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
 import { Refusal } from '../../src/foundation/refusal.ts'
 import type { ExportState } from '../../src/interlock/lifecycle.ts'
@@ -116,6 +117,21 @@ export class FakeExports implements ExportVerbs {
       if (options.timeoutMs !== null) setTimeout(reject, options.timeoutMs, late).unref()
     })
     return { done: true, receipt: await Promise.race([closing.promise, timeout]) }
+  }
+
+  /** Closes that are not finished by the test within the time are reported as draining. */
+  evacuate(options: EvacuationOptions): Promise<EvacuationReport> {
+    return this.#run('evacuate', '', options, () => undefined).then(async () => {
+      const { early, unsubmitted, requests, timeoutMs } = options
+      const close = { early, unsubmitted, requests, timeoutMs, disconnect: false, nonce: null, wait: true } as const
+      const leave = async (name: string): Promise<EvacuatedExport> => {
+        const outcome = await this.close(name, { ...close, reason: 'handover' }).catch((error: unknown) => error)
+        return evacuated(this.#of(name), outcome)
+      }
+      const exports = await Promise.all([...this.#exports.keys()].map(leave))
+      const complete = exports.every(({ outcome }) => outcome !== 'notClosed')
+      return { complete, quiet: complete, startedAt: AT, elapsedMs: 1234.5, exports }
+    })
   }
 
   standby(name: string): Promise<ExportStatus> {
@@ -258,6 +274,14 @@ export function receiptOf(status: ExportStatus): Receipt {
     clearedBy: 'drain',
     elapsedMs: { drain: 12.5, sync: 1.25, record: 2, total: 15.75 },
   }
+}
+
+function evacuated(status: ExportStatus, outcome: unknown): EvacuatedExport {
+  const { name, state, generation, lastReceipt, outstanding } = status
+  const facts = { export: name, state, generation, beganMs: 0, endedMs: 15.5 }
+  if (!(outcome instanceof Refusal)) return { ...facts, outcome: 'closed', receipt: lastReceipt, problem: null }
+  const problem = { code: outcome.code, detail: outcome.message, outstanding }
+  return { ...facts, outcome: 'notClosed', endedMs: null, receipt: null, problem }
 }
 
 function requestOf(index: number): RequestInspection {
