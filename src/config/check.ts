@@ -78,10 +78,20 @@ export const checkEndpoint: Check<Endpoint> = (value) => {
   return isEndpoint(endpoint) ? good(endpoint) : bad(`holds a URL that cannot be used: ${endpoint.problem}`)
 }
 
-/** `http://HOST:PORT` or `https://HOST:PORT`, as etcd's endpoints are written. */
+/** `http://HOST:PORT` or `https://HOST:PORT`, as etcd's endpoints are written; nothing else in it. */
 export const checkHttpUrl: Check<string> = (value) => {
-  const valid = typeof value === 'string' && URL.canParse(value) && /^https?:\/\//.test(value)
-  return valid ? good(value) : bad(`must hold URLs such as "http://127.0.0.1:2379", and holds ${shown(value)}`)
+  const expected = 'must hold URLs such as "http://127.0.0.1:2379"'
+  if (typeof value !== 'string' || !/^https?:\/\/[^/?#@\s]+\/?$/.test(value) || !URL.canParse(value)) {
+    return bad(`${expected}, and holds ${shown(value)}`)
+  }
+  return good(value.replace(/\/$/, ''))
+}
+
+/** What keys begin with: it ends in a slash, so that no image id can run into it. */
+export const checkKeyPrefix: Check<string> = (value) => {
+  const text = textOf(1024)(value)
+  if (!text.ok || text.value.endsWith('/')) return text
+  return bad(`must end in a slash, and is ${shown(value)}`)
 }
 
 /** A list, not empty. A single value stands for a list of one. */

@@ -21,7 +21,24 @@ export type OwnershipConfiguration =
   | { readonly kind: 'none' }
   /** `directory` null: IMAGE.interlock/ beside each image. Else one folder per image id in it. */
   | { readonly kind: 'directory'; readonly directory: string | null }
-  | { readonly kind: 'etcd'; readonly endpoints: readonly string[]; readonly prefix: string }
+  | ({ readonly kind: 'etcd' } & EtcdConfiguration)
+
+/** Files are absolute paths; null where none was named. */
+export interface EtcdConfiguration {
+  /** Of one cluster, as URLs without a path; all http or all https. */
+  readonly endpoints: readonly string[]
+  /** Ends in a slash; what follows it in a key is the image id. */
+  readonly prefix: string
+  /** How long one read or change of a record may take. */
+  readonly timeoutMs: number
+  /** Who may have signed the servers' certificates, in place of the system's authorities. */
+  readonly caFile: string | null
+  readonly certificateFile: string | null
+  readonly keyFile: string | null
+  readonly user: string | null
+  readonly userFile: string | null
+  readonly passwordFile: string | null
+}
 
 /** How a lost host is made certain to be lost, and what counts as that without asking anybody. */
 export interface FencingConfiguration {

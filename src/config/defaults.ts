@@ -29,6 +29,8 @@ export const DEFAULT_FENCING: FencingConfiguration = {
   rebootIsProof: false,
 }
 
+export const DEFAULT_ETCD = { prefix: '/interlockd/', timeoutMs: 10_000 } as const
+
 export function hostOfThisProcess(): Host {
   return { environment: process.env, userId: process.getuid?.() ?? 0, workingDirectory: process.cwd() }
 }

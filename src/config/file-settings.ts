@@ -5,10 +5,10 @@
 
 import { dirname } from 'node:path'
 import { checkBoolean, checkDurationMs, checkExportName, checkHttpUrl, checkImageId, checkSizeBytes } from './check.ts'
-import { integerBetween, listOf, oneOf, pathFrom, textOf } from './check.ts'
+import { checkKeyPrefix, integerBetween, listOf, oneOf, pathFrom, textOf } from './check.ts'
 import type { Check } from './check.ts'
-import type { FencingConfiguration, OwnershipConfiguration } from './configuration.ts'
-import { DEFAULT_FENCING } from './defaults.ts'
+import type { EtcdConfiguration, FencingConfiguration, OwnershipConfiguration } from './configuration.ts'
+import { DEFAULT_ETCD, DEFAULT_FENCING } from './defaults.ts'
 import { DEFAULT_OPERATOR_LIMITS, limitProblems, LIMITS } from './limits.ts'
 import type { OperatorLimits } from './limits.ts'
 import { CACHES, CLIENTS_MODES, DURABILITIES, SETTING_NAMES, SETTINGS, STANDBY_READS } from './settings.ts'
@@ -96,11 +96,52 @@ function ownershipOf(
       return { kind }
     case 'directory':
       return { kind, directory: reader.take('directory', pathFrom(base)) ?? null }
-    case 'etcd': {
-      const endpoints = reader.take('endpoints', listOf(checkHttpUrl))
-      if (reader.raw('endpoints') === undefined) reader.complain('[ownership] with kind = "etcd" needs \'endpoints\'')
-      return { kind, endpoints: endpoints ?? [], prefix: reader.take('prefix', textOf(1024)) ?? '/interlockd/' }
-    }
+    case 'etcd':
+      return { kind, ...readEtcd(reader, base) }
+  }
+}
+
+function readEtcd(reader: TableReader, base: string): EtcdConfiguration {
+  const endpoints = reader.take('endpoints', listOf(checkHttpUrl)) ?? []
+  if (reader.raw('endpoints') === undefined) reader.complain('[ownership] with kind = "etcd" needs \'endpoints\'')
+  const file = (key: string): string | null => reader.take(key, pathFrom(base)) ?? null
+  const etcd: EtcdConfiguration = {
+    endpoints,
+    prefix: reader.take('prefix', checkKeyPrefix) ?? DEFAULT_ETCD.prefix,
+    timeoutMs: reader.take('timeout', checkDurationMs) ?? DEFAULT_ETCD.timeoutMs,
+    caFile: file('ca_file'),
+    certificateFile: file('certificate_file'),
+    keyFile: file('key_file'),
+    user: reader.take('user', textOf(FENCE_TEXT_BYTES_MAX)) ?? null,
+    userFile: file('user_file'),
+    passwordFile: file('password_file'),
+  }
+  complainOfEtcd(reader, etcd)
+  return etcd
+}
+
+/** What no single key shows. */
+function complainOfEtcd(reader: TableReader, etcd: EtcdConfiguration): void {
+  const { timeoutMs } = etcd
+  const secure = etcd.endpoints.filter((endpoint) => endpoint.startsWith('https:')).length
+  if (timeoutMs < LIMITS.recordTimeoutMsMin || timeoutMs > LIMITS.recordTimeoutMsMax) {
+    reader.reject('timeout', 'must be from 1s to 5m')
+  }
+  if (secure !== 0 && secure !== etcd.endpoints.length) reader.reject('endpoints', 'must be all https or all http')
+  const needs = (key: string, other: string): void => {
+    if (reader.raw(key) !== undefined && reader.raw(other) === undefined) reader.reject(key, `needs '${other}' too`)
+  }
+  needs('certificate_file', 'key_file')
+  needs('key_file', 'certificate_file')
+  for (const key of ['ca_file', 'certificate_file'] as const) {
+    const written = reader.raw(key) !== undefined
+    if (written && secure === 0 && etcd.endpoints.length > 0) reader.reject(key, 'is of no use: no endpoint is https')
+  }
+  if (etcd.user !== null && etcd.userFile !== null) reader.reject('user_file', "cannot stand beside 'user'")
+  const named = etcd.user !== null || etcd.userFile !== null
+  if (etcd.passwordFile !== null && !named) reader.reject('password_file', "needs 'user' or 'user_file' too")
+  if (named && etcd.passwordFile === null) {
+    reader.reject(etcd.user === null ? 'user_file' : 'user', "needs 'password_file' too")
   }
 }
 

@@ -48,6 +48,9 @@ const limits = {
   holdsMax: 8192,
   /** Milliseconds that SIGTERM waits for all exports to close; below systemd's default of 90 s. */
   closeTimeoutMs: 80_000,
+  /** Milliseconds that one call to the home of the records may take at least, and at most. */
+  recordTimeoutMsMin: 1_000,
+  recordTimeoutMsMax: 300_000,
   /** Longest duration that configuration or API take. */
   durationMsMax: 2_147_483_647,
   /** Bytes of one HTTP request body; a receipt with every slot aborted fits. */

@@ -5,7 +5,7 @@
 
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import fc from 'fast-check'
 import { parseArgv } from '../../src/config/argv.ts'
@@ -49,6 +49,12 @@ function problemsOf(run: () => unknown): readonly string[] {
 function problemsOfFile(...lines: string[]): readonly string[] {
   const path = fileOf(...lines)
   return problemsOf(() => checkConfigurationFile(path, root)).map((problem) => problem.replace(path, 'FILE'))
+}
+
+/** The lines begin at the third of the file. */
+function etcdLines(...lines: string[]): string[] {
+  const endpoints = lines.some((line) => line.startsWith('endpoints')) ? [] : ['endpoints = ["https://a"]']
+  return ['[ownership]', 'kind = "etcd"', ...lines, ...endpoints]
 }
 
 describe('defaults', () => {
@@ -104,7 +110,14 @@ describe('the file', () => {
       'durability = "writeback"',
       '[ownership]',
       'kind = "etcd"',
-      'endpoints = ["http://127.0.0.1:2379"]',
+      'endpoints = ["https://10.0.0.1:2379", "https://etcd.example:2379/"]',
+      'prefix = "/blocks/"',
+      'timeout = "5s"',
+      'ca_file = "tls/ca.pem"',
+      'certificate_file = "/tls/client.pem"',
+      'key_file = "/tls/client.key"',
+      'user = "interlockd"',
+      'password_file = "/secret"',
       '[fence]',
       'command = ["/usr/sbin/fence_ipmilan", "--lanplus"]',
       'timeout = "90s"',
@@ -149,7 +162,18 @@ describe('the file', () => {
       ],
       control: [{ scheme: 'unix', path: '/c.sock' }],
       log: { level: 'debug', format: 'pretty' },
-      ownership: { kind: 'etcd', endpoints: ['http://127.0.0.1:2379'], prefix: '/interlockd/' },
+      ownership: {
+        kind: 'etcd',
+        endpoints: ['https://10.0.0.1:2379', 'https://etcd.example:2379'],
+        prefix: '/blocks/',
+        timeoutMs: 5_000,
+        caFile: join(dirname(path), 'tls/ca.pem'),
+        certificateFile: '/tls/client.pem',
+        keyFile: '/tls/client.key',
+        user: 'interlockd',
+        userFile: null,
+        passwordFile: '/secret',
+      },
       fencing: {
         command: ['/usr/sbin/fence_ipmilan', '--lanplus'],
         timeoutMs: 90_000,
@@ -261,6 +285,33 @@ describe('mistakes in the file name what and where', () => {
     ['a fence option that forges a line', ['[fence.options]', '"a=b" = "7"'], /^FILE:2: 'a=b' cannot be said/],
     ['a plug that is a number', ['[fence.plugs]', 'alpha = 7'], /^FILE:2: 'alpha' must be a text/],
     ['etcd without endpoints', ['[ownership]', 'kind = "etcd"'], /^FILE:1: .* needs 'endpoints'/],
+    ['an endpoint with a path', etcdLines('endpoints = ["http://a:1/v3"]'), /^FILE:3: 'endpoints' must hold URLs/],
+    ['http beside https', etcdLines('endpoints = ["http://a", "https://b"]'), /^FILE:3: 'endpoints' must be all https/],
+    ['a prefix that ids can run into', etcdLines('prefix = "/x"'), /^FILE:3: 'prefix' must end in a slash/],
+    ['a record timeout too short', etcdLines('timeout = "10ms"'), /^FILE:3: 'timeout' must be from 1s to 5m/],
+    [
+      'a certificate without a key',
+      etcdLines('certificate_file = "c"'),
+      /^FILE:3: 'certificate_file' needs 'key_file'/,
+    ],
+    ['a key without a certificate', etcdLines('key_file = "c"'), /^FILE:3: 'key_file' needs 'certificate_file'/],
+    [
+      'an authority without TLS',
+      ['[ownership]', 'kind = "etcd"', 'ca_file = "c"', 'endpoints = ["http://a"]'],
+      /^FILE:3: 'ca_file' is of no use/,
+    ],
+    ['a user without a password', etcdLines('user = "u"'), /^FILE:3: 'user' needs 'password_file' too/],
+    ['a password without a user', etcdLines('password_file = "p"'), /^FILE:3: 'password_file' needs 'user' or/],
+    [
+      'two names of one user',
+      etcdLines('user = "u"', 'user_file = "f"', 'password_file = "p"'),
+      /^FILE:4: 'user_file' cannot stand beside 'user'/,
+    ],
+    [
+      'a key of another kind',
+      ['[ownership]', 'endpoints = ["http://a"]'],
+      /^FILE:2: 'endpoints' is not a known key in \[ownership\] with kind = "directory"/,
+    ],
     [
       'a line forged by a description',
       exportLines('description = "a\\nb"'),
