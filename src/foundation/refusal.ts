@@ -38,6 +38,7 @@ export const REFUSALS = {
   'image-no-direct': { status: 422, title: 'The image does not take direct I/O' },
   'image-changed': { status: 422, title: 'The image is not what it was' },
   'record-io': { status: 422, title: 'The ownership record cannot be read or written' },
+  'record-unreachable': { status: 503, title: 'The home of the ownership records does not answer' },
   'stack-unsafe': { status: 409, title: 'What is under the image is not safe to migrate' },
   'image-io': { status: 422, title: 'The image failed' },
   internal: { status: 500, title: 'The daemon made a mistake' },

@@ -103,6 +103,8 @@ export interface RecordHome {
   readonly kind: HomeKind
   /** Whether other hosts read and write the same records. */
   readonly shared: boolean
+  /** Whether a watch tells within moments, so that nobody has to ask again and again. */
+  readonly tellsSoon?: boolean
   /** Where the record is, for messages: a path, a key. */
   describe(): string
   /** Where the image was found; said before anything else is asked of a home that may live beside it. */

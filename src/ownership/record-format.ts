@@ -23,10 +23,12 @@ export interface DecodedRecord {
   readonly nonce: string
 }
 
-export function encodeRecord(record: OwnershipRecord, nonce: string): Uint8Array {
+/** `lines` is for people who open the file; without it a record is as short as it can be. */
+export function encodeRecord(record: OwnershipRecord, nonce: string, lines = true): Uint8Array {
   const { version, sequence, ...rest } = record
   const body = { format: FORMAT, version, sequence, nonce, ...rest }
-  return Buffer.from(`${JSON.stringify({ ...body, checksum: checksumOf(body) }, null, 1)}\n`, 'utf8')
+  const text = JSON.stringify({ ...body, checksum: checksumOf(body) }, null, lines ? 1 : 0)
+  return Buffer.from(`${text}\n`, 'utf8')
 }
 
 /** The record that the file of this sequence holds, or why it holds none. */
