@@ -10,26 +10,22 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import { BlockingPool } from './blocking/blocking-pool.ts'
-import type { BlockingRunner } from './blocking/calls.ts'
-import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
+import type { Configuration } from './config/configuration.ts'
 import { ControlServer } from './control/control-server.ts'
 import type { DaemonFacts } from './control/daemon-facts.ts'
 import { chooseEngine } from './engine/choice.ts'
 import { Preflight } from './exports/preflight/preflight.ts'
 import { ExportRegistry } from './exports/registry.ts'
 import { ExportStacks } from './exports/stacks.ts'
-import type { ExportDefinition } from './exports/verbs.ts'
 import { WorkerPool } from './exports/worker-pool.ts'
 import { formatEndpoint } from './foundation/endpoint.ts'
-import { Refusal } from './foundation/refusal.ts'
+import type { Refusal } from './foundation/refusal.ts'
 import { ConnectionAllowance } from './intake/connection-allowance.ts'
 import { Listener } from './intake/listener.ts'
 import type { LocalIdentity } from './ownership/local-identity.ts'
 import { LocalHost } from './ownership/local-host.ts'
-import { DirectoryHome } from './ownership/directory-home.ts'
-import type { RecordHome } from './ownership/home.ts'
-import { UnsharedHome } from './ownership/none.ts'
 import { notifySystemd, raiseResourceLimit } from './posix/process.ts'
+import { RecordHomes } from './record-homes.ts'
 
 export interface StopOutcome {
   /** One sentence for each export that could not be closed. */
@@ -91,6 +87,7 @@ class DaemonBuild {
     const stacks = new ExportStacks(new Preflight(this.#preflightThreads()))
     const host = this.#own(await LocalHost.establish(configuration.stateDirectory, records))
     const { identity } = host
+    const homes = this.#own(new RecordHomes(configuration.ownership, records, this.#log))
     const workers = this.#startWorkers()
     await workers.pool.start()
     const registry = new ExportRegistry({
@@ -102,7 +99,7 @@ class DaemonBuild {
       stacks,
       workersCount: configuration.workers,
       now: () => performance.now(),
-      homeOf: (definition) => homeFor(configuration.ownership, definition, records),
+      homeOf: ({ imageId, name }) => homes.homeOf(imageId ?? name),
       place: (index) => workers.pool.place(index),
     })
     this.#disposals.push(() => registry.dispose())
@@ -256,24 +253,6 @@ class DaemonBuild {
     return states
       .filter(({ state }) => state !== 'closed' && state !== 'standby')
       .map(({ name, state }) => `${name}: still ${state} after ${closeTimeoutMs} ms`)
-  }
-}
-
-function homeFor(
-  ownership: OwnershipConfiguration,
-  { imageId, name }: ExportDefinition,
-  records: BlockingRunner,
-): RecordHome {
-  switch (ownership.kind) {
-    case 'none':
-      return new UnsharedHome()
-    case 'directory': {
-      const { directory } = ownership
-      if (directory === null) return new DirectoryHome(records, { kind: 'beside' })
-      return new DirectoryHome(records, { kind: 'under', directory, imageId: imageId ?? name })
-    }
-    case 'etcd':
-      throw new Refusal('bad-request', `ownership kind "${ownership.kind}" is not served by this version`)
   }
 }
 

@@ -47,7 +47,9 @@ export interface IncomingConnection {
 export type RegistryContext = Omit<ExportContext, 'claimImage' | 'emit'> & { readonly workersCount: number }
 
 /** Refusals that others end: the export waits in standby, and the daemon has started all the same. */
-const WAITS_FOR_ANOTHER: ReadonlySet<RefusalCode> = new Set(['held-by-other', 'record-unreadable', 'record-io'])
+const WAITS_FOR_ANOTHER: ReadonlySet<RefusalCode> = new Set([
+  ...(['held-by-other', 'record-unreadable', 'record-io', 'record-unreachable'] as const),
+])
 
 const PREFERRED_BLOCK_BYTES = 4096
 

@@ -1,0 +1,53 @@
+/**
+ * The homes of the records as the configuration wants them: one for each image, of one kind. What homes of a kind share
+ * (the client of an etcd cluster, and its stream) is made once and ends with `close`.
+ */
+
+import type { BlockingRunner } from './blocking/calls.ts'
+import type { OwnershipConfiguration } from './config/configuration.ts'
+import { DirectoryHome } from './ownership/directory-home.ts'
+import { EtcdClient } from './ownership/etcd/client.ts'
+import type { EtcdLog, EtcdSettings } from './ownership/etcd/settings.ts'
+import { EtcdWatch } from './ownership/etcd/watch.ts'
+import { EtcdHome } from './ownership/etcd-home.ts'
+import type { RecordHome } from './ownership/home.ts'
+import { UnsharedHome } from './ownership/none.ts'
+
+interface Cluster {
+  readonly client: EtcdClient
+  readonly watch: EtcdWatch
+  readonly prefix: string
+}
+
+export class RecordHomes {
+  readonly #ownership: OwnershipConfiguration
+  readonly #records: BlockingRunner
+  readonly #cluster: Cluster | null
+
+  constructor(ownership: OwnershipConfiguration, records: BlockingRunner, log: EtcdLog) {
+    this.#ownership = ownership
+    this.#records = records
+    this.#cluster = ownership.kind === 'etcd' ? clusterOf(ownership, records, log) : null
+  }
+
+  homeOf(imageId: string): RecordHome {
+    const cluster = this.#cluster
+    if (cluster !== null) return new EtcdHome(cluster.client, cluster.watch, `${cluster.prefix}${imageId}`)
+    if (this.#ownership.kind !== 'directory') return new UnsharedHome()
+    const { directory } = this.#ownership
+    return new DirectoryHome(
+      this.#records,
+      directory === null ? { kind: 'beside' } : { kind: 'under', directory, imageId },
+    )
+  }
+
+  async close(): Promise<void> {
+    await this.#cluster?.watch.close()
+    this.#cluster?.client.close()
+  }
+}
+
+function clusterOf(settings: EtcdSettings, records: BlockingRunner, log: EtcdLog): Cluster {
+  const client = new EtcdClient(settings, records, log)
+  return { client, watch: new EtcdWatch(client), prefix: settings.prefix }
+}
