@@ -1,14 +1,14 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { BlockingCall, BlockingResultOf, BlockingRunner } from '../../src/blocking/calls.ts'
 import { DirectoryHome, RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
 import type { Newest, OwnershipRecord } from '../../src/ownership/home.ts'
 import { sequenceOf } from '../../src/ownership/home.ts'
 import { ERRNO } from '../../src/posix/errno.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
-import { eventually } from '../support/eventually.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { recordHomeContract } from './record-home-contract.ts'
 import { draftOf, HOLDER, OTHER } from './record-samples.ts'
 
 interface Hosts {
@@ -37,6 +37,28 @@ function disturbed(kind: BlockingCall['kind'], before: () => Promise<number | un
   }
 }
 
+/** The first link is made, `meanwhile` happens, and the answer is that the name was taken. */
+function deafRunner(meanwhile: () => Promise<void> = () => Promise.resolve()): BlockingRunner {
+  let heard = false
+  return {
+    async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
+      const result = await inlineRunner.run(call)
+      if (call.kind !== 'link' || heard) return result
+      heard = true
+      await meanwhile()
+      return -ERRNO.EEXIST as BlockingResultOf<C['kind']>
+    },
+  }
+}
+
+/** No link is ever made. */
+const muteRunner: BlockingRunner = {
+  run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
+    if (call.kind !== 'link') return inlineRunner.run(call)
+    return Promise.resolve(-ERRNO.EIO as BlockingResultOf<C['kind']>)
+  },
+}
+
 async function recordOf(newest: Newest | Promise<Newest>): Promise<OwnershipRecord> {
   const settled = await newest
   if (settled.kind !== 'record') throw new Error(`there is no record: ${JSON.stringify(settled)}`)
@@ -50,19 +72,31 @@ async function grow(home: DirectoryHome, count: number): Promise<void> {
   }
 }
 
-test('what one host writes the other reads, and a swap wins only against what it has seen', async () => {
-  const { folder, home, other } = twoHosts()
-  expect(await home.readNewest()).toEqual({ kind: 'absent' })
-  const first = await home.compareAndSwap(0, draftOf({ state: 'opening' }))
-  expect(first).toMatchObject({ won: true, record: { sequence: 1, state: 'opening', version: 1 } })
-  expect(await other.readNewest()).toEqual({ kind: 'record', record: 'record' in first && first.record })
-  expect(await other.compareAndSwap(0, draftOf({ holder: OTHER }))).toMatchObject({
-    won: false,
-    superseded: null,
-    newest: { record: { holder: HOLDER } },
+describe('as every home', () => {
+  recordHomeContract(() => {
+    const { folder, home, other } = twoHosts()
+    const next = async (): Promise<string> =>
+      join(folder, `${String(sequenceOf(await home.readNewest()) + 1).padStart(16, '0')}.json`)
+    return Promise.resolve({
+      home,
+      other,
+      deaf: (meanwhile) => Promise.resolve(DirectoryHome.at(deafRunner(meanwhile), folder)),
+      mute: () => Promise.resolve(DirectoryHome.at(muteRunner, folder)),
+      spoil: async () => {
+        writeFileSync(await next(), '{"format":"interlockd-record","version":1')
+      },
+      copyNewest: async () => {
+        const path = await next()
+        const newest = readdirSync(folder).sort().at(-1) ?? ''
+        writeFileSync(path, readFileSync(join(folder, newest)))
+      },
+    })
   })
-  expect((await other.compareAndSwap(1, draftOf({ holder: OTHER }))).won).toBe(true)
-  expect((await recordOf(home.readNewest())).holder).toEqual(OTHER)
+})
+
+test('records are numbered files', async () => {
+  const { folder, home } = twoHosts()
+  await grow(home, 2)
   expect(readdirSync(folder).sort()).toEqual(['0000000000000001.json', '0000000000000002.json'])
 })
 
@@ -199,13 +233,6 @@ test('an unreadable newest record is not skipped', async () => {
   expect(await home.readAll()).toHaveLength(4)
 })
 
-test('a record that was copied to another number is foreign', async () => {
-  const { folder, home } = twoHosts()
-  await grow(home, 1)
-  writeFileSync(join(folder, '0000000000000007.json'), readFileSync(join(folder, '0000000000000001.json')))
-  expect(await home.readNewest()).toMatchObject({ kind: 'unreadable', sequence: 7 })
-})
-
 test('files of other names are nobody’s records', async () => {
   const { folder, home } = twoHosts()
   await grow(home, 1)
@@ -224,20 +251,6 @@ test('the newest records are kept, older ones and forgotten temporary files go',
   const names = readdirSync(folder).sort()
   expect(names).toHaveLength(RECORDS_KEPT)
   expect(names[0]).toBe('0000000000000011.json')
-})
-
-test('a watch tells of what others write, and of nothing twice', async () => {
-  const { home, other } = twoHosts()
-  await grow(home, 1)
-  const seen: number[] = []
-  const end = other.watch((newest) => seen.push(sequenceOf(newest)), 5)
-  await eventually('the first record', () => seen.includes(1))
-  await grow(home, 1)
-  await eventually('the second record', () => seen.includes(2))
-  end()
-  await grow(home, 1)
-  expect(seen).toEqual([1, 2])
-  await other.close()
 })
 
 test('a folder behind a symbolic link is the same log', async () => {
