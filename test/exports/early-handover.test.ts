@@ -6,9 +6,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Receipt } from '../../src/interlock/receipt.ts'
-import { DirectoryHome } from '../../src/ownership/directory-home.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
@@ -18,7 +16,7 @@ import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
 import type { WitnessDisk } from '../support/witness-disk.ts'
-import { newestOf, refusal, startHost } from './ownership-rig.ts'
+import { newestOf, placeApart, refusal, startHost } from './ownership-rig.ts'
 
 const OLD = Buffer.alloc(4096, 0x01)
 const NEW = Buffer.alloc(4096, 0x02)
@@ -37,23 +35,16 @@ interface Rig {
 async function makeRig(): Promise<Rig> {
   const scratch = scratchOfTest()
   const disk = await startWitnessDisk(scratch, { writeDelayMs: SLOW_MS })
-  const directory = scratch.directory('records')
+  const { ownership, settings, home } = placeApart(scratch)
   const host = (path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> => {
     const exports = [{ name: 'vda', path, image_id: 'disk' }]
-    const ownershipSettings = [`directory = ${JSON.stringify(directory)}`]
-    return startDaemon(scratch, {
-      exports,
-      ownership: 'directory',
-      ownershipSettings,
-      engine: 'file',
-      tcp: false,
-      ...options,
-    })
+    const where = { ownership, ownershipSettings: settings }
+    return startDaemon(scratch, { exports, ...where, engine: 'file', tcp: false, ...options })
   }
   const source = await host(disk.path)
   const destination = await host(disk.backingPath, { standby: true })
   const newest = async (): Promise<OwnershipRecord> => {
-    const found = await DirectoryHome.at(inlineRunner, `${directory}/disk`).readNewest()
+    const found = await home('disk').readNewest()
     if (found.kind !== 'record') throw new Error('there is no record')
     return found.record
   }

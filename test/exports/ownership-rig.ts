@@ -1,29 +1,101 @@
 /**
- * Two hosts over one image for tests of ownership: real daemons with state directories of their own, the record read from
- * its files, and refusals as the problem documents that an operator gets.
+ * Two hosts over one image for tests of ownership: real daemons with state directories of their own, their records, and
+ * refusals as the problem documents that an operator gets. The records lie beside the image, unless whoever runs the tests
+ * has put them elsewhere: the same tests run over every home.
  */
 
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
-import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import { DirectoryHome } from '../../src/ownership/directory-home.ts'
+import type { OwnershipRecord, RecordHome } from '../../src/ownership/home.ts'
+import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
 import { startDaemon } from '../support/daemon.ts'
 import type { Scratch } from '../support/scratch.ts'
 
 export const BLOCK = Buffer.alloc(4096, 0xab)
 
-/** A daemon that serves the image as `vda`, with its record beside it. */
+/** Where records of images lie, by the id of the image. */
+export interface RecordPlace {
+  readonly ownership: 'directory' | 'etcd'
+  /** Further lines of [ownership]. */
+  readonly settings: readonly string[]
+  /** Oldest first, read by other means than ours. */
+  records(imageId: string): OwnershipRecord[]
+  home(imageId: string): RecordHome
+  /** What is no record becomes the newest. */
+  spoil(imageId: string): void
+}
+
+export interface RecordPlaces {
+  /** Of an image without a declared id, which is exported as `vda`. */
+  ofImage(realPath: string): RecordPlace
+  /** One of its own. */
+  apart(scratch: Scratch): RecordPlace
+}
+
+const NO_RECORD = '{"format":"interlockd-record","version":1'
+
+function folderPlace(settings: readonly string[], folderOf: (imageId: string) => string): RecordPlace {
+  const records = (imageId: string): OwnershipRecord[] => {
+    const folder = folderOf(imageId)
+    const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
+    return names.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as OwnershipRecord)
+  }
+  return {
+    ownership: 'directory',
+    settings,
+    records,
+    home: (imageId) => DirectoryHome.at(inlineRunner, folderOf(imageId)),
+    spoil: (imageId) => {
+      const next = String((records(imageId).at(-1)?.sequence ?? 0) + 1).padStart(16, '0')
+      writeFileSync(join(folderOf(imageId), `${next}.json`), NO_RECORD)
+    },
+  }
+}
+
+const directories: RecordPlaces = {
+  ofImage: (realPath) => folderPlace([], () => `${realPath}.interlock`),
+  apart: (scratch) => {
+    const directory = scratch.directory('records')
+    return folderPlace([`directory = ${JSON.stringify(directory)}`], (imageId) => join(directory, imageId))
+  },
+}
+
+let places = directories
+
+/** Called before the tests run, by a file that runs them over another home. */
+export function keepRecordsIn(elsewhere: RecordPlaces): void {
+  places = elsewhere
+}
+
+export function placeApart(scratch: Scratch): RecordPlace {
+  return places.apart(scratch)
+}
+
+export function placeOf(path: string): RecordPlace {
+  return places.ofImage(realpathSync(path))
+}
+
+/** A daemon that serves the image as `vda`, with its record where the records are. */
 export function startHost(scratch: Scratch, path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> {
   const exports = [{ name: 'vda', path }]
-  return startDaemon(scratch, { exports, ownership: 'directory', engine: 'file', tcp: false, ...options })
+  const { ownership, settings } = placeOf(path)
+  const shared =
+    options.ownership === undefined
+      ? { ownership, ownershipSettings: [...settings, ...(options.ownershipSettings ?? [])] }
+      : {}
+  return startDaemon(scratch, { exports, engine: 'file', tcp: false, ...options, ...shared })
 }
 
 /** Oldest first. */
 export function recordsOf(path: string): OwnershipRecord[] {
-  const folder = `${path}.interlock`
-  const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
-  return names.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as OwnershipRecord)
+  return placeOf(path).records('vda')
+}
+
+export function homeOf(path: string): RecordHome {
+  return placeOf(path).home('vda')
 }
 
 export function newestOf(path: string): OwnershipRecord {

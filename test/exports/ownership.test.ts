@@ -3,19 +3,17 @@
  * What may not happen is asked of the daemons over their sockets, and of the record itself.
  */
 
-import { copyFileSync, linkSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, linkSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
-import { DirectoryHome } from '../../src/ownership/directory-home.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { BLOCK, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
+import { BLOCK, homeOf, newestOf, placeApart, placeOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 test('a handover: each step is in the record, and both hosts know who has it', async () => {
   const scratch = scratchOfTest()
@@ -184,8 +182,7 @@ test('a record that cannot be understood opens nothing, and says what to do', as
   const path = makeImage(scratch, MEBIBYTE)
   const source = await startHost(scratch, path)
   await source.close('vda')
-  const newest = `${path}.interlock/${String(newestOf(path).sequence + 1).padStart(16, '0')}.json`
-  writeFileSync(newest, '{"format":"interlockd-record","version":1')
+  placeOf(path).spoil('vda')
   expect(await refusal(source, 'open')).toMatchObject({
     status: 409,
     code: 'record-unreadable',
@@ -227,14 +224,13 @@ test('a renamed image without its record is still refused while its lock is held
   expect(await refusal(other, 'open', { timeoutMs: 200 })).toMatchObject({ code: 'image-in-use' })
 })
 
-test('a declared identity is the key of the record in a directory of its own', async () => {
+test('a declared identity is the key of the record in a place of its own', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const directory = scratch.directory('records')
-  const settings = ['[ownership]', `directory = ${JSON.stringify(directory)}`]
+  const { ownership, settings, records } = placeApart(scratch)
   const exports = [{ name: 'vda', path, image_id: 'disk-7' }]
-  const daemon = await startDaemon(scratch, { exports, ownershipSettings: settings.slice(1), ownership: 'directory' })
-  expect(readdirSync(join(directory, 'disk-7'))).toHaveLength(2)
+  const daemon = await startDaemon(scratch, { exports, ownershipSettings: settings, ownership })
+  expect(records('disk-7')).toHaveLength(2)
   await daemon.close('vda')
   // The same declared image under another inode is the same image.
   copyFileSync(path, `${path}.copy`)
@@ -251,7 +247,7 @@ test('whoever loses the image stops at once: writes are refused, and the reason 
   // As another host would after a fence that did not work.
   const { sequence, ...record } = newestOf(path) as OwnershipRecord & { nonce?: string; checksum?: string }
   const thief = { ...record.holder, host: 'f'.repeat(32), openToken: 'f'.repeat(32), name: 'thief' }
-  const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
+  const home = homeOf(path)
   const { imageId, image, draining } = record
   const draft = { imageId, image, draining, generation: 2, state: 'open', holder: thief } as const
   const stolen = await home.compareAndSwap(sequence, {

@@ -6,14 +6,12 @@
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { DirectoryHome } from '../../src/ownership/directory-home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
+import { homeOf, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 /** A host whose [fence] runs a script; `plug=` is the process that it kills where the script does. */
 function startFencing(scratch: Scratch, path: string, script: string, against: Daemon): Promise<Daemon> {
@@ -92,7 +90,7 @@ test('a record that changed while the fence ran opens nothing', async () => {
   const taker = await startFencing(scratch, path, `touch ${began}; sleep 1.5; exit 0`, holder)
   const taking = refusal(taker, 'open', { takeover: true })
   await eventually('the fence to run', () => readable(began))
-  const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
+  const home = homeOf(path)
   const { sequence } = newestOf(path)
   const newest = await home.readNewest()
   if (newest.kind !== 'record') throw new Error('there is a record')

@@ -4,11 +4,7 @@
  */
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { EtcdClient } from '../../src/ownership/etcd/client.ts'
-import type { EtcdSettings } from '../../src/ownership/etcd/settings.ts'
-import { EtcdWatch } from '../../src/ownership/etcd/watch.ts'
-import { EtcdHome } from '../../src/ownership/etcd-home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
+import type { EtcdHome } from '../../src/ownership/etcd-home.ts'
 import { recordHomeContract } from '../ownership/record-home-contract.ts'
 import type { HomeRig } from '../ownership/record-home-contract.ts'
 import { startEtcd } from '../support/etcd-cluster.ts'
@@ -17,6 +13,7 @@ import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startUnreliableGateway } from '../support/unreliable-gateway.ts'
 import type { UnreliableGateway } from '../support/unreliable-gateway.ts'
+import { homeAt } from './etcd-rig.ts'
 
 const shared = new Scratch()
 let etcd: EtcdCluster
@@ -27,24 +24,6 @@ beforeAll(async () => {
 })
 
 afterAll(() => shared.dispose())
-
-function settingsOf(endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdSettings {
-  const files = { caFile: null, certificateFile: null, keyFile: null, user: null, userFile: null, passwordFile: null }
-  return { endpoints, prefix: '/test/', timeoutMs: 10_000, ...files, ...overrides }
-}
-
-const silent = { info: () => undefined, warn: () => undefined }
-
-/** A client of its own for each home, as on different hosts. It ends with the test. */
-function homeAt(key: string, endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdHome {
-  const client = new EtcdClient(settingsOf(endpoints, overrides), inlineRunner, silent)
-  const watch = new EtcdWatch(client)
-  scratchOfTest().defer('etcd client', async () => {
-    await watch.close()
-    client.close()
-  })
-  return new EtcdHome(client, watch, key)
-}
 
 function newKey(): string {
   lastKey += 1

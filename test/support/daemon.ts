@@ -41,7 +41,7 @@ export interface DaemonOptions {
   readonly stateDirectory?: string
   /** Lines of the configuration file, before the exports. */
   readonly settings?: readonly string[]
-  readonly ownership?: 'none' | 'directory'
+  readonly ownership?: 'none' | 'directory' | 'etcd'
   /** Further lines of [ownership], and tables behind it. */
   readonly ownershipSettings?: readonly string[]
   readonly environment?: Readonly<Record<string, string>>

@@ -1,0 +1,88 @@
+/**
+ * Homes and records in an etcd that a test has started: homes with a client of their own each, as on different hosts, and
+ * the places of records for tests that run over every home. What is in etcd is read by etcdctl, at once or not at all.
+ */
+
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { requirePeer } from '../../scripts/peers.mjs'
+import { EtcdClient } from '../../src/ownership/etcd/client.ts'
+import type { EtcdSettings } from '../../src/ownership/etcd/settings.ts'
+import { EtcdWatch } from '../../src/ownership/etcd/watch.ts'
+import { EtcdHome } from '../../src/ownership/etcd-home.ts'
+import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import { inlineRunner } from '../blocking/inline-runner.ts'
+import type { RecordPlace, RecordPlaces } from '../exports/ownership-rig.ts'
+import type { EtcdCluster } from '../support/etcd-cluster.ts'
+import { scratchOfTest } from '../support/temporary-directory.ts'
+
+const silent = { info: () => undefined, warn: () => undefined }
+
+export function settingsOf(endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdSettings {
+  const files = { caFile: null, certificateFile: null, keyFile: null, user: null, userFile: null, passwordFile: null }
+  return { endpoints, prefix: '/test/', timeoutMs: 10_000, ...files, ...overrides }
+}
+
+/** Ends with the test. */
+export function homeAt(key: string, endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdHome {
+  const client = new EtcdClient(settingsOf(endpoints, overrides), inlineRunner, silent)
+  const watch = new EtcdWatch(client)
+  scratchOfTest().defer('etcd client', async () => {
+    await watch.close()
+    client.close()
+  })
+  return new EtcdHome(client, watch, key)
+}
+
+interface PastKey {
+  readonly text: string
+  readonly revision: number
+}
+
+/** `cluster` is asked for when a test runs: it may not be there before. */
+export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
+  const place = (prefix: string): RecordPlace => {
+    const keyOf = (imageId: string): string => `${prefix}${imageId}`
+    return {
+      ownership: 'etcd',
+      get settings() {
+        return [`endpoints = ${JSON.stringify(cluster().endpoints)}`, `prefix = "${prefix}"`]
+      },
+      records: (imageId) => {
+        const records: OwnershipRecord[] = []
+        let found = read(cluster(), keyOf(imageId), 0)
+        while (found !== null) {
+          records.unshift(JSON.parse(found.text) as OwnershipRecord)
+          found = found.revision === 1 ? null : read(cluster(), keyOf(imageId), found.revision - 1)
+        }
+        return records
+      },
+      home: (imageId) => homeAt(keyOf(imageId), cluster().endpoints),
+      spoil: (imageId) => {
+        etcdctl(cluster(), ['put', keyOf(imageId), '{"format":"interlockd-record","version":1'])
+      },
+    }
+  }
+  const named = (what: string): RecordPlace => place(`/test/${createHash('sha256').update(what).digest('hex')}/`)
+  return {
+    ofImage: named,
+    apart: (scratch) => named(scratch.directory('place')),
+  }
+}
+
+/** Revision 0 is now. Null where there was no such key. */
+function read(cluster: EtcdCluster, key: string, revision: number): PastKey | null {
+  const said = etcdctl(cluster, ['get', key, '--rev', String(revision), '--write-out', 'json'])
+  const { kvs } = JSON.parse(said) as { kvs?: { value: string; mod_revision: number }[] }
+  const [found] = kvs ?? []
+  if (found === undefined) return null
+  return { text: Buffer.from(found.value, 'base64').toString('utf8'), revision: found.mod_revision }
+}
+
+function etcdctl(cluster: EtcdCluster, commandArguments: readonly string[]): string {
+  const asked = ['--endpoints', cluster.endpoints.join(','), ...commandArguments]
+  const environment = { ...process.env, ETCDCTL_API: '3' }
+  const { status, stdout, stderr } = spawnSync(requirePeer('etcdctl'), asked, { encoding: 'utf8', env: environment })
+  if (status !== 0) throw new Error(`etcdctl ${commandArguments.join(' ')} ended with ${String(status)}: ${stderr}`)
+  return stdout
+}
