@@ -3,6 +3,7 @@
  */
 
 import { ControlProblem, ControlUnreachable } from '../client/index.ts'
+import { Refusal, REFUSALS } from '../foundation/refusal.ts'
 
 export const EXIT = {
   done: 0,
@@ -43,6 +44,7 @@ export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof UsageError) return EXIT.usage
   if (error instanceof StackUnsafe) return EXIT.refused
   if (error instanceof ControlUnreachable) return EXIT.unreachable
+  if (error instanceof Refusal) return REFUSALS[error.code].status === 409 ? EXIT.refused : EXIT.failed
   if (!(error instanceof ControlProblem)) return EXIT.failed
   if (error.status === 409) return EXIT.refused
   return error.status === 504 ? EXIT.stillDraining : EXIT.failed

@@ -9,6 +9,7 @@ import type { Command } from 'commander'
 import { ControlProblem } from '../client/index.ts'
 import type { PhaseCounts } from '../client/index.ts'
 import { controlSocketPath, hostOfThisProcess, SYSTEM_CONTROL_SOCKET } from '../config/defaults.ts'
+import { Refusal } from '../foundation/refusal.ts'
 import { ControlActions } from './control-actions.ts'
 import { buildProgram } from './control-program.ts'
 import type { SharedOptions } from './control-program.ts'
@@ -16,18 +17,23 @@ import { EXIT, exitCodeOf } from './exit-code.ts'
 import type { ExitCode } from './exit-code.ts'
 import { outstandingLine, printable } from './presentation.ts'
 import { programVersion } from './program-version.ts'
+import { recordVerbs } from './record-verbs.ts'
 import { Terminal } from './terminal.ts'
 
 async function main(): Promise<ExitCode> {
   const terminal = new Terminal(process.stdout, process.stderr)
   const interrupted = interruption()
-  const program = buildProgram(programVersion(), (shared) => {
+  const surroundingsOf = (shared: SharedOptions) => {
     const json = shared.output === 'json'
+    return { json, terminal, workingDirectory: process.cwd(), interrupted }
+  }
+  const program = buildProgram(programVersion(), (shared) => {
     // An empty variable is how many tools say "not set".
     const given = (shared.control ?? []).filter((url) => url !== '')
     const urls = given.length === 0 ? [defaultControlUrl()] : given
-    return new ControlActions({ urls, json, terminal, workingDirectory: process.cwd(), interrupted })
+    return new ControlActions({ urls, ...surroundingsOf(shared) })
   })
+  recordVerbs(program, surroundingsOf)
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))
   try {
     await program.parseAsync()
@@ -36,7 +42,7 @@ async function main(): Promise<ExitCode> {
     // Commander has printed what it had to say.
     if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage
     const json = program.opts<SharedOptions>().output === 'json'
-    terminal.message(json && error instanceof ControlProblem ? JSON.stringify(error.document) : messageOf(error))
+    terminal.message(json ? jsonOf(error) : messageOf(error))
     return exitCodeOf(error)
   }
 }
@@ -47,7 +53,15 @@ function defaultControlUrl(): string {
   return `unix:${path !== undefined && existsSync(path) ? path : SYSTEM_CONTROL_SOCKET}`
 }
 
+function jsonOf(error: unknown): string {
+  if (error instanceof ControlProblem) return JSON.stringify(error.document)
+  if (error instanceof Refusal) return JSON.stringify({ code: error.code, detail: error.message, ...error.members })
+  return messageOf(error)
+}
+
 function messageOf(error: unknown): string {
+  // One of our own: nobody was asked.
+  if (error instanceof Refusal) return `interlockctl: ${error.code}: ${printable(error.message)}`
   if (!(error instanceof ControlProblem))
     return `interlockctl: ${error instanceof Error ? error.message : String(error)}`
   const { outstanding } = error.document as { readonly outstanding?: PhaseCounts }

@@ -26,6 +26,7 @@ const IMAGE_REFUSALS = [
   'image-no-direct',
   'image-changed',
   'stack-unsafe',
+  'cluster-locks',
   'image-io',
   'record-io',
   'shutting-down',

@@ -47,9 +47,10 @@ async function prove(
     const fits = receipt.generation === generation && receipt.holder.instance === holder.instance
     if (!fits) throw new Refusal('receipt-mismatch', `the receipt is not of ${who}, whose writes are held back for`)
   } else if (takeover) {
-    const problem = fenceProblem(context.fencing, holder)
+    const { identity } = context.host
+    const problem = fenceProblem(context.fencing, holder, identity)
     if (problem !== null) throw problem
-    const report = await fenceHost(context.fencing, holder)
+    const report = await fenceHost(context.fencing, holder, identity)
     context.log.warn({ export: hosted.name, against: holder, fence: report }, 'clear: the predecessor was fenced')
     if (report.exitStatus !== 0) {
       const { command, exitStatus, output } = report

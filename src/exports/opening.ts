@@ -23,6 +23,7 @@ import { lockImage } from '../ownership/image-lock.ts'
 import { decideOpening } from '../ownership/opening-rule.ts'
 import type { OpeningDecision, OpeningQuestion } from '../ownership/opening-rule.ts'
 import { errnoName } from '../posix/errno.ts'
+import { refuseVoidClusterLocks } from './cluster-locks.ts'
 import type { ExportContext } from './export-context.ts'
 import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity, openImage } from './image.ts'
@@ -121,6 +122,8 @@ class Opening {
     const { definition, ownership } = this.#request
     this.#context.claimImage(definition.name, image.facts)
     this.#request.found(image)
+    refuseVoidClusterLocks(definition, image.facts)
+    ownership.refuseRecordInDev(image.facts)
     refuseShrunken(definition, image, this.#request.knownSizeBytes)
     const newest = await ownership.readNewest()
     const question = await ownership.question(newest, image.facts, this.#request.takeover)
@@ -146,7 +149,7 @@ class Opening {
 
   /** A fence that is done has answered every question, as long as nobody has written since. */
   #decide(newest: Newest, question: OpeningQuestion): OpeningDecision {
-    if (this.#fenced === null) return decideOpening(question)
+    if (this.#fenced === null || newest.kind === 'unreadable') return decideOpening(question)
     if (sequenceOf(newest) === this.#fenced.sequence) return { act: 'open', clearedBy: 'fence' }
     return { act: 'refuse', code: 'held-by-other', reason: 'the record was changed after the holder was fenced' }
   }
@@ -169,7 +172,7 @@ class Opening {
   ): Promise<Attempt> {
     const { definition, receipt } = this.#request
     if (receipt !== null) checkReceipt(receipt, definition, image, newest)
-    const draining = this.#stillDraining(newest, question)
+    const draining = await this.#stillDraining(newest, question)
     const lock = await this.#claim(image, draining)
     if (typeof lock === 'string') {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
@@ -179,14 +182,17 @@ class Opening {
   }
 
   /** Entries of the record that nothing known here proves to be over. */
-  #stillDraining(newest: Newest, question: OpeningQuestion): readonly DrainingEntry[] {
+  async #stillDraining(newest: Newest, question: OpeningQuestion): Promise<readonly DrainingEntry[]> {
     const draining = newest.kind === 'record' ? newest.record.draining : []
-    const { identity } = this.#context.host
-    return draining.filter(({ holder }) => {
-      if (this.#fenced?.against.host === holder.host && this.#fenced.against.boot === holder.boot) return false
-      const rebooted = holder.host === identity.host && holder.boot !== identity.boot
-      return !(rebooted && question.holder === 'earlier-boot' && question.rebootIsProof)
-    })
+    const over = await Promise.all(draining.map(({ holder }) => this.#isOver(holder, question)))
+    return draining.filter((_entry, index) => over[index] !== true)
+  }
+
+  /** By the fence of this opening, or by a reboot of this very host: its identity alone could be a clone's. */
+  async #isOver(holder: RecordHolder, { rebootIsProof }: OpeningQuestion): Promise<boolean> {
+    const fenced = this.#fenced?.against
+    if (fenced?.host === holder.host && fenced.boot === holder.boot) return true
+    return rebootIsProof && (await this.#context.host.kinship(holder)) === 'earlier-boot'
   }
 
   async #claim(image: OpenImage, draining: readonly DrainingEntry[]): Promise<GenerationLock | string> {

@@ -6,6 +6,7 @@
 import { present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
+import { DirectoryHome } from '../ownership/directory-home.ts'
 import type { Newest, OwnershipRecord, RecordHolder, RecordHome } from '../ownership/home.ts'
 import { sameImage } from '../ownership/home.ts'
 import type { Kinship } from '../ownership/kinship.ts'
@@ -154,6 +155,13 @@ export class OwnershipSide {
   /** Throws where there is no shared record and the receipt does not stand in for it. */
   checkReceipt(receipt: Receipt | null): void {
     if (this.home instanceof UnsharedHome && !this.#definition.readOnly) this.home.checkReceipt(receipt)
+  }
+
+  /** Beside a device is this host's /dev: no other host sees what lies there, and it goes with the boot. */
+  refuseRecordInDev({ kind, realPath }: ImageFacts): void {
+    if (kind !== 'block' || !(this.home instanceof DirectoryHome) || !this.home.beside) return
+    const advice = "name a directory on storage that all its hosts see: [ownership] directory = '...'"
+    throw new Refusal('record-io', `the record of ${realPath}, a block device, cannot lie beside it: ${advice}`)
   }
 
   /** A declared identity stands in place of the measured one. */

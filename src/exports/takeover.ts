@@ -27,7 +27,7 @@ export async function takeOver(
   by: RecordHolder,
   against: RecordHolder = record.holder,
 ): Promise<Fenced> {
-  const problem = fenceProblem(context.fencing, against)
+  const problem = fenceProblem(context.fencing, against, by)
   if (problem !== null) throw problem
   await faultPoint('takeover: before the intent')
   const intent = { by, against, generation: record.generation, since: new Date().toISOString() }
@@ -35,7 +35,7 @@ export async function takeOver(
   if (!intended.won) throw OwnershipSide.heldBy('held-by-other', 'somebody else was first', intended.newest)
   await faultPoint('takeover: intent recorded')
   context.log.warn({ image: record.imageId, against, by }, 'takeover: the holder is fenced')
-  const report = await fenceHost(context.fencing, against)
+  const report = await fenceHost(context.fencing, against, by)
   await faultPoint('takeover: fenced')
   const { sequence } = intended.record
   if (report.exitStatus !== 0) {

@@ -40,6 +40,7 @@ export const REFUSALS = {
   'record-io': { status: 422, title: 'The ownership record cannot be read or written' },
   'record-unreachable': { status: 503, title: 'The home of the ownership records does not answer' },
   'stack-unsafe': { status: 409, title: 'What is under the image is not safe to migrate' },
+  'cluster-locks': { status: 422, title: 'The locks of other hosts cannot be proof here' },
   'image-io': { status: 422, title: 'The image failed' },
   internal: { status: 500, title: 'The daemon made a mistake' },
   'sync-failed': { status: 500, title: 'The image could not be made durable' },

@@ -27,7 +27,8 @@ import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from './record-format.ts
 
 /** As many of the newest records stay, for operators and for whoever links late. */
 export const RECORDS_KEPT = 64
-const FOLDER_SUFFIX = '.interlock'
+export const FOLDER_SUFFIX = '.interlock'
+const ASIDE_SUFFIX = '.unreadable'
 const NUMBER_DIGITS = 16
 const RECORD_NAME = /^(\d{16})\.json$/
 const TEMPORARY_NAME = /^\.(\d{16})\.[0-9a-f]{32}$/
@@ -52,10 +53,11 @@ export class DirectoryHome implements RecordHome {
   constructor(runner: BlockingRunner, place: DirectoryPlace) {
     this.#runner = runner
     this.#folder = place.kind === 'under' ? join(place.directory, place.imageId) : null
-    this.#beside = place.kind === 'beside'
+    this.beside = place.kind === 'beside'
   }
 
-  readonly #beside: boolean
+  /** Whether it lies beside the image, wherever that is. */
+  readonly beside: boolean
 
   /** The home in that very folder. For tools that look at a log without an image. */
   static at(runner: BlockingRunner, folder: string): DirectoryHome {
@@ -65,7 +67,7 @@ export class DirectoryHome implements RecordHome {
   }
 
   locate(realPath: string): void {
-    if (this.#beside) this.#folder = `${realPath}${FOLDER_SUFFIX}`
+    if (this.beside) this.#folder = `${realPath}${FOLDER_SUFFIX}`
   }
 
   describe(): string {
@@ -89,6 +91,19 @@ export class DirectoryHome implements RecordHome {
         if (one !== null) records.push(one)
       }
       return records
+    })
+  }
+
+  /** A second name, which is no record's; a thing that cannot have one (a directory) stays where it is: nothing prunes it. */
+  setAside(sequence: number): Promise<string> {
+    return this.#exclusively(async () => {
+      const path = this.#pathOf(sequence)
+      const aside = `${path}${ASIDE_SUFFIX}`
+      const linked = await this.#runner.run({ kind: 'link', existingPath: path, createdPath: aside })
+      if (linked === -ERRNO.EPERM) return path
+      if (linked < 0 && linked !== -ERRNO.EEXIST) throw failure('link', aside, linked)
+      await this.#demand('make durable', this.#place(), { kind: 'syncDirectory', path: this.#place() })
+      return aside
     })
   }
 

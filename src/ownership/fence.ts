@@ -25,13 +25,23 @@ const OUTPUT_LENGTH_MAX = 2048
 const KILLED = 137
 const NOT_STARTED = 127
 
+/** Whoever fences: it must not be what is switched off. */
+export type Fencer = Pick<RecordHolder, 'host' | 'name'>
+
 /** Refuses where there is nothing to fence that holder with; asked before anything is recorded. */
-export function fenceProblem(settings: FenceSettings, holder: RecordHolder): Refusal | null {
+export function fenceProblem(settings: FenceSettings, holder: RecordHolder, self: Fencer): Refusal | null {
   const { name, host } = holder
   if (settings.command === null) {
     return new Refusal('takeover-failed', `${name} (${host}) cannot be fenced: no [fence] command is configured`)
   }
-  if (plugOf(settings, holder) === undefined) {
+  if (host === self.host && name === self.name) {
+    return new Refusal(
+      'takeover-failed',
+      `${name} (${host}) is this host by name and identity, at an earlier boot or with another state directory: a fence ` +
+        'would switch off this host. Take over from another host; or say that a reboot is proof: reboot_is_proof = true',
+    )
+  }
+  if (plugOf(settings, holder, self) === undefined) {
     return new Refusal(
       'takeover-failed',
       `${name} (${host}) cannot be fenced: [fence.plugs] has neither "${name}" nor "${host}"`,
@@ -41,11 +51,11 @@ export function fenceProblem(settings: FenceSettings, holder: RecordHolder): Ref
 }
 
 /** Runs the command to its end, or kills it when its time is over. Rejects only as `fenceProblem` says. */
-export async function fenceHost(settings: FenceSettings, holder: RecordHolder): Promise<FenceReport> {
-  const problem = fenceProblem(settings, holder)
+export async function fenceHost(settings: FenceSettings, holder: RecordHolder, self: Fencer): Promise<FenceReport> {
+  const problem = fenceProblem(settings, holder, self)
   if (problem !== null) throw problem
   const [program = '', ...programArguments] = settings.command ?? []
-  const plug = plugOf(settings, holder) ?? ''
+  const plug = plugOf(settings, holder, self) ?? ''
   const command = [program, ...programArguments].join(' ')
   // A group of its own, so that what it starts is killed with it.
   const child = spawn(program, programArguments, { stdio: ['pipe', 'pipe', 'pipe'], detached: true })
@@ -53,8 +63,9 @@ export async function fenceHost(settings: FenceSettings, holder: RecordHolder): 
   return { command, plug, exitStatus, output: printable(output).slice(-OUTPUT_LENGTH_MAX) }
 }
 
-function plugOf({ plugs }: FenceSettings, { host, name }: RecordHolder): string | undefined {
-  if (Object.hasOwn(plugs, host)) return plugs[host]
+/** Of a machine that was cloned together with its identity only the name tells which one it is. */
+function plugOf({ plugs }: FenceSettings, { host, name }: RecordHolder, self: Fencer): string | undefined {
+  if (host !== self.host && Object.hasOwn(plugs, host)) return plugs[host]
   return Object.hasOwn(plugs, name) ? plugs[name] : undefined
 }
 

@@ -118,6 +118,13 @@ export interface RecordHome {
    * A home that cannot watch lacks this; nothing that is safe may depend on it.
    */
   watch?(listener: (newest: Newest) => void, intervalMs: number): () => void
+  /** For operators: what is left of the record, oldest first; the last is the newest. A home without a history lacks it. */
+  readAll?(): Promise<readonly Newest[]>
+  /**
+   * For operators, before something is written on top of an unreadable record: a copy of it goes to where nothing reads,
+   * replaces or prunes it. The record itself stays the newest. Says where the copy is. Asked again it is the same.
+   */
+  setAside?(sequence: number): Promise<string>
   close(): Promise<void>
 }
 

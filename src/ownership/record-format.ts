@@ -17,6 +17,8 @@ const FORMAT = 'interlockd-record'
 export const RECORD_BYTES_MAX = 8 * 1024 * 1024
 const NONCE = /^[0-9a-f]{32}$/
 
+const OF_ANOTHER_VERSION = 'it is of another version of the format'
+
 export interface DecodedRecord {
   readonly record: OwnershipRecord
   /** Of the swap that wrote it. */
@@ -47,11 +49,16 @@ export function decodeRecord(bytes: Uint8Array, sequence: number): DecodedRecord
   }
 }
 
+/** Whether a record that cannot be understood is not damaged at all: a later program wrote it. */
+export function isOfAnotherVersion(detail: string): boolean {
+  return detail.includes(OF_ANOTHER_VERSION)
+}
+
 function readRecord(members: Members, value: unknown, sequence: number): DecodedRecord {
   // First of all: a later version may have members, and a checksum, that are unknown here.
   members.oneOf('format', [FORMAT])
   if (members.count('version') !== RECORD_VERSION) {
-    throw new Malformed(`it is of another version of the format than ${RECORD_VERSION}, which is the one known here`)
+    throw new Malformed(`${OF_ANOTHER_VERSION} than ${RECORD_VERSION}, which is the one known here`)
   }
   const { checksum, ...body } = value as { checksum?: unknown }
   if (checksum !== checksumOf(body)) throw new Malformed('its checksum does not fit: it is torn or was altered')

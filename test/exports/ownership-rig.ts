@@ -41,7 +41,7 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
   const records = (imageId: string): OwnershipRecord[] => {
     const folder = folderOf(imageId)
     const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
-    return names.sort().map((name) => JSON.parse(readFileSync(join(folder, name), 'utf8')) as OwnershipRecord)
+    return names.sort().flatMap((name) => recordIn(join(folder, name)))
   }
   return {
     ownership: 'directory',
@@ -53,6 +53,12 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
       writeFileSync(join(folderOf(imageId), `${next}.json`), NO_RECORD)
     },
   }
+}
+
+/** What a test has spoiled is no record. */
+function recordIn(file: string): OwnershipRecord[] {
+  const text = readFileSync(file, 'utf8')
+  return text.startsWith(NO_RECORD) ? [] : [JSON.parse(text) as OwnershipRecord]
 }
 
 const directories: RecordPlaces = {

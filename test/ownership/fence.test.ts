@@ -7,6 +7,8 @@ import { eventually } from '../support/eventually.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { HOLDER, OTHER } from './record-samples.ts'
 
+const SELF = { host: 'c'.repeat(32), name: 'gamma' }
+
 function settingsFor(script: string, overrides: Partial<FenceSettings> = {}): FenceSettings & { readonly at: string } {
   const at = temporaryDirectory()
   const program = join(at, 'fence_test')
@@ -18,7 +20,7 @@ function settingsFor(script: string, overrides: Partial<FenceSettings> = {}): Fe
 
 test('the command is told what to switch off, on its standard input', async () => {
   const settings = settingsFor('cat > said; echo "$@" > called; echo done; echo more >&2')
-  const report = await fenceHost(settings, HOLDER)
+  const report = await fenceHost(settings, HOLDER, SELF)
   expect(report).toEqual({
     command: `${settings.at}/fence_test --quick`,
     plug: 'by-identity',
@@ -27,18 +29,22 @@ test('the command is told what to switch off, on its standard input', async () =
   })
   expect(readFileSync(join(settings.at, 'said'), 'utf8')).toBe('ip=10.0.0.1\naction=off\nplug=by-identity\n')
   expect(readFileSync(join(settings.at, 'called'), 'utf8')).toBe('--quick\n')
-  expect((await fenceHost(settings, OTHER)).plug).toBe('by-name')
+  expect((await fenceHost(settings, OTHER, SELF)).plug).toBe('by-name')
 })
 
 test('an operator cannot turn the action into another one', async () => {
   const settings = settingsFor('cat', { options: { action: 'status', plug: 'other' } })
-  const { output } = await fenceHost(settings, HOLDER)
+  const { output } = await fenceHost(settings, HOLDER, SELF)
   expect(output.split('\n').filter((line) => line.startsWith('action='))).toEqual(['action=off'])
   expect(output).toContain('plug=by-identity')
 })
 
 test('a status other than 0 is reported, with what was said last', async () => {
-  const report = await fenceHost(settingsFor('yes unreachable | head -c 9000; printf "\\033[1mno\\n"; exit 3'), HOLDER)
+  const report = await fenceHost(
+    settingsFor('yes unreachable | head -c 9000; printf "\\033[1mno\\n"; exit 3'),
+    HOLDER,
+    SELF,
+  )
   expect(report.exitStatus).toBe(3)
   expect(report.output.length).toBeLessThanOrEqual(2048)
   expect(report.output.endsWith('·[1mno\n')).toBe(true)
@@ -46,7 +52,7 @@ test('a status other than 0 is reported, with what was said last', async () => {
 
 test('a command that does not end is killed with all that it started, and has not fenced', async () => {
   const settings = settingsFor('sleep 300 & echo $! > child; wait', { timeoutMs: 400 })
-  const report = await fenceHost(settings, HOLDER)
+  const report = await fenceHost(settings, HOLDER, SELF)
   expect(report).toMatchObject({
     exitStatus: 137,
     output: expect.stringContaining('did not end within 400 ms') as string,
@@ -62,18 +68,27 @@ test('a command that does not end is killed with all that it started, and has no
 })
 
 test('a command that is missing, or reads nothing, has not fenced by that', async () => {
-  const missing = await fenceHost({ ...settingsFor(''), command: ['/nonexistent/fence'] }, HOLDER)
+  const missing = await fenceHost({ ...settingsFor(''), command: ['/nonexistent/fence'] }, HOLDER, SELF)
   expect(missing).toMatchObject({ exitStatus: 127, output: expect.stringContaining('ENOENT') as string })
-  expect((await fenceHost(settingsFor('exec <&-; exit 1'), HOLDER)).exitStatus).toBe(1)
+  expect((await fenceHost(settingsFor('exec <&-; exit 1'), HOLDER, SELF)).exitStatus).toBe(1)
 })
 
 test('whom nothing can fence is told beforehand', async () => {
   const none: FenceSettings = { command: null, timeoutMs: 1000, options: {}, plugs: {} }
-  expect(fenceProblem(none, HOLDER)?.message).toContain('no [fence] command')
-  await expect(fenceHost(none, HOLDER)).rejects.toMatchObject({ code: 'takeover-failed' })
+  expect(fenceProblem(none, HOLDER, SELF)?.message).toContain('no [fence] command')
+  await expect(fenceHost(none, HOLDER, SELF)).rejects.toMatchObject({ code: 'takeover-failed' })
   const settings = settingsFor('exit 0', { plugs: { gamma: '1' } })
-  expect(fenceProblem(settings, HOLDER)?.message).toContain('"alpha"')
-  expect(fenceProblem(settings, { ...HOLDER, name: 'gamma' })).toBeNull()
+  expect(fenceProblem(settings, HOLDER, SELF)?.message).toContain('"alpha"')
+  expect(fenceProblem(settings, { ...HOLDER, name: 'gamma' }, SELF)).toBeNull()
   // Names of what every object has are no plugs.
-  expect(fenceProblem(settings, { ...HOLDER, name: 'constructor' })?.code).toBe('takeover-failed')
+  expect(fenceProblem(settings, { ...HOLDER, name: 'constructor' }, SELF)?.code).toBe('takeover-failed')
+})
+
+test('nobody switches himself off: of a machine with our identity only its own name tells which one it is', async () => {
+  const settings = settingsFor('true', { plugs: { [HOLDER.host]: 'by-identity', clone: 'by-name' } })
+  const self = { host: HOLDER.host, name: HOLDER.name }
+  expect(fenceProblem(settings, HOLDER, self)?.message).toContain('would switch off this host')
+  const clone = { ...HOLDER, name: 'clone' }
+  expect((await fenceHost(settings, clone, self)).plug).toBe('by-name')
+  expect(fenceProblem(settings, { ...HOLDER, name: 'unknown' }, self)?.code).toBe('takeover-failed')
 })
