@@ -209,7 +209,7 @@ class DaemonBuild {
       const listener = new Listener({
         catalogue: registry.catalogue,
         onConnection: (connection) => {
-          registry.adopt(connection)
+          registry.takeConnection(connection)
         },
         log: this.#log,
         allowance,

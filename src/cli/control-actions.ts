@@ -10,7 +10,7 @@ import { connect } from '../client/index.ts'
 import type { ChangeOptions, CloseOptions, ControlClient, ExportStatus, OpenOptions, Receipt } from '../client/index.ts'
 import { parseExportDeclaration } from '../config/environment.ts'
 import { withProgress } from './close-progress.ts'
-import type { AddFlags, ChangeFlags, CheckFlags, CloseFlags, OpenFlags } from './control-program.ts'
+import type { AddFlags, AdoptFlags, ChangeFlags, CheckFlags, CloseFlags, OpenFlags } from './control-program.ts'
 import { evacuateAll, failureOf } from './evacuation.ts'
 import { evacuationText } from './evacuation-presentation.ts'
 import type { EvacuationFlags } from './evacuation-verb.ts'
@@ -119,6 +119,10 @@ export class ControlActions {
     this.#printState(await this.#client.standby(name, changeOptions(flags)))
   }
 
+  async adopt(name: string, flags: AdoptFlags): Promise<void> {
+    this.#printState(await this.#client.adopt(name, pick(flags, ['copy']), changeOptions(flags)))
+  }
+
   async fence(name: string, flags: ChangeFlags): Promise<void> {
     this.#printState(await this.#client.fence(name, changeOptions(flags)))
   }
@@ -133,6 +137,7 @@ export class ControlActions {
       'durability',
       'clients',
       'standby',
+      'adopt',
       'standbyReads',
       'clusterLocks',
       'cache',

@@ -43,7 +43,12 @@ export interface CheckFlags {
   readonly timeout?: number
 }
 
+export interface AdoptFlags extends ChangeFlags {
+  readonly copy?: true
+}
+
 export interface AddFlags extends ChangeFlags {
+  readonly adopt?: true
   readonly description?: string
   readonly imageId?: string
   readonly readOnly?: true
@@ -145,6 +150,9 @@ function lifeVerbs(program: Command, actions: () => ControlActions): void {
   proving(changing(program, 'clear', "drop a predecessor's holds, on proof")).action(
     async (name: string, flags: OpenFlags) => actions().clear(name, flags),
   )
+  changing(program, 'adopt', 'accept an image as it is found: its hard links, or that it is not the recorded one')
+    .option('--copy', 'it is a copy, and its record came along: the holder of the original has no part in it')
+    .action(async (name: string, flags: AdoptFlags) => actions().adopt(name, flags))
   changing(program, 'fence', 'refuse everything from now on').action(async (name: string, flags: ChangeFlags) =>
     actions().fence(name, flags),
   )
@@ -161,6 +169,7 @@ function collectionVerbs(program: Command, actions: () => ControlActions): void 
     .addOption(new Option('--durability <mode>', 'when a write is answered').choices(DURABILITIES))
     .addOption(new Option('--clients <mode>', 'one writer at a time, or several').choices(CLIENTS_MODES))
     .option('--standby', 'wait to be opened')
+    .option('--adopt', 'accept the image as it is found, as by the verb')
     .addOption(new Option('--standby-reads <what>', 'what happens to reads in standby').choices(STANDBY_READS))
     .option('--cluster-locks', 'locks of other hosts are proof on this storage')
     .addOption(new Option('--cache <mode>', 'direct I/O, or the page cache').choices(CACHES))

@@ -4,7 +4,8 @@
  */
 
 import type { ExportDefinition, ExportStatus, StackReport } from '../exports/verbs.ts'
-import type { CloseOptions, CloseOutcome, EvacuationOptions, EvacuationReport, OpenOptions } from '../exports/verbs.ts'
+import type { AdoptOptions, CloseOptions, CloseOutcome, OpenOptions } from '../exports/verbs.ts'
+import type { EvacuationOptions, EvacuationReport } from '../exports/verbs.ts'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
 import type { Receipt } from '../interlock/receipt.ts'
@@ -26,7 +27,11 @@ export interface ChangeOptions extends CallOptions {
 }
 
 /** `name` and `path` (absolute) are needed; everything else has the daemon's defaults. */
-export type NewExport = Pick<ExportDefinition, 'name' | 'path'> & Partial<ExportDefinition>
+export type NewExport = Pick<ExportDefinition, 'name' | 'path'> &
+  Partial<ExportDefinition> & {
+    /** Accept the image as it is found. */
+    readonly adopt?: boolean
+  }
 export type ClearOptions = Pick<OpenOptions, 'receipt' | 'takeover'>
 
 export interface RequestList {
@@ -112,6 +117,10 @@ export class ControlClient {
 
   async clear(name: string, clear: Partial<ClearOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
     return this.#verb(name, 'clear', clear, options)
+  }
+
+  async adopt(name: string, adopt: Partial<AdoptOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
+    return this.#verb(name, 'adopt', adopt, options)
   }
 
   async fence(name: string, options: ChangeOptions = {}): Promise<ExportStatus> {

@@ -46,11 +46,22 @@ const OPEN_REFUSALS = [
   ...IMAGE_REFUSALS,
 ] as const satisfies readonly RefusalCode[]
 
+const CLEAR_REFUSALS = [
+  'export-unknown',
+  'wrong-state',
+  'receipt-required',
+  'receipt-mismatch',
+  'takeover-failed',
+  'record-io',
+  'idempotency-conflict',
+] as const satisfies readonly RefusalCode[]
+
 export function exportRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
   readingRoutes(app, verbs)
   collectionRoutes(app, verbs, repeatable)
   closeRoute(app, verbs, repeatable)
   openingRoutes(app, verbs, repeatable)
+  adoptRoute(app, verbs, repeatable)
 }
 
 function readingRoutes(app: ControlApp, verbs: ExportVerbs): void {
@@ -126,13 +137,14 @@ function collectionRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repea
         summary: 'Add an export',
         description: 'It opens by itself if its record allows that, else it waits in standby and says why.',
         headers: schemas.ChangingHeaders,
-        body: schemas.ExportDefinitionBody,
+        body: schemas.AddBody,
         response: responses({ 201: schemas.ExportStatus }, 'export-exists', 'image-exported', ...IMAGE_REFUSALS),
       },
     },
     async (request, reply) =>
       repeatable.answer(request, reply, async () => {
-        const status = await verbs.add(definitionOf(request.body))
+        const adopt = request.body.adopt === true ? { copy: false } : null
+        const status = await verbs.add(definitionOf(request.body), adopt)
         return jsonAnswer(201, status, { location: `${EXPORTS}/${encodeURIComponent(status.name)}` })
       }),
   )
@@ -230,7 +242,7 @@ function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatab
         params,
         headers,
         body: schemas.ClearBody,
-        response,
+        response: responses({ 200: schemas.ExportStatus }, ...CLEAR_REFUSALS),
       },
     },
     async (request, reply) =>
@@ -251,6 +263,35 @@ function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatab
     },
     async (request, reply) =>
       repeatable.answer(request, reply, async () => jsonAnswer(200, await verbs.fence(request.params.name))),
+  )
+}
+
+function adoptRoute(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatable): void {
+  app.post(
+    `${EXPORT}/adopt`,
+    {
+      schema: {
+        tags: TAGS,
+        summary: 'Accept an image as it is found: its hard links, or that it is not the recorded one',
+        description: 'Opens nothing. Where the record has a holder, that one closes first, except with `copy`.',
+        params: schemas.ExportParams,
+        headers: schemas.ChangingHeaders,
+        body: schemas.AdoptBody,
+        response: responses(
+          { 200: schemas.ExportStatus },
+          'export-unknown',
+          'wrong-state',
+          'held-by-other',
+          'record-unreadable',
+          'image-exported',
+          ...IMAGE_REFUSALS,
+        ),
+      },
+    },
+    async (request, reply) =>
+      repeatable.answer(request, reply, async () =>
+        jsonAnswer(200, await verbs.adopt(request.params.name, { copy: request.body.copy ?? false })),
+      ),
   )
 }
 

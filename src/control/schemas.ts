@@ -116,6 +116,19 @@ export const ClearBody = Type.Object(
   strict,
 )
 
+export const AdoptBody = Type.Object(
+  { copy: Type.Optional(Type.Boolean({ description: 'The image is a copy, and its record came along.' })) },
+  strict,
+)
+
+export const AddBody = Type.Object(
+  {
+    ...ExportDefinitionBody.properties,
+    adopt: Type.Optional(Type.Boolean({ description: 'Accept the image as it is found, as by the verb `adopt`.' })),
+  },
+  strict,
+)
+
 export const NoBody = Type.Object({}, strict)
 
 export const PhaseCounts = Type.Object({

@@ -14,15 +14,15 @@ import { Lifecycle, acceptsNegotiation, gateSettings } from '../interlock/lifecy
 import type { ExportState, GateChoices } from '../interlock/lifecycle.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import type { OwnershipRecord } from '../ownership/home.ts'
-import { lockImage } from '../ownership/image-lock.ts'
 import { WorkerGone } from '../plane-link/data-worker.ts'
+import { adoptImage } from './adoption.ts'
 import type { CloseEnd } from './close-run.ts'
 import { Closing } from './closing.ts'
 import { DataSide } from './data-side.ts'
 import type { ExportContext } from './export-context.ts'
 import type { ImageFacts } from './image.ts'
 import { closeImage } from './image.ts'
-import { openForWriting } from './opening.ts'
+import { claimForReading, openForWriting } from './opening.ts'
 import { OwnershipSide } from './ownership-side.ts'
 import { clearPredecessors, refuseEarly } from './early-handover.ts'
 import { plainClose } from './plain-close.ts'
@@ -30,7 +30,7 @@ import { Predecessor } from './predecessor.ts'
 import { LastRun } from './last-run.ts'
 import { ServedImage } from './served-image.ts'
 import { describeExport } from './status.ts'
-import type { CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
+import type { AdoptOptions, CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
 
 const NO_OPTIONS: OpenOptions = { receipt: null, takeover: false, timeoutMs: null }
 
@@ -69,8 +69,9 @@ export class HostedExport {
     this.ownership = new OwnershipSide(context, definition)
     this.#lastRun = new LastRun(context, this)
     this.predecessor = new Predecessor(context, definition, this.ownership, this.data)
-    this.#image = new ServedImage(context, definition, this.data, (facts) => {
+    this.#image = new ServedImage(context, definition, this.data, async (facts) => {
       this.#located(facts)
+      await this.ownership.refuseLinks(facts)
     })
   }
 
@@ -198,10 +199,7 @@ export class HostedExport {
   /** For `remove` and for the daemon's end: only when nothing is open for writing. */
   async remove(): Promise<void> {
     this.#lifecycle.answer('remove')
-    await this.#exclusively(() => {
-      this.#lifecycle.answer('remove')
-      return Promise.resolve()
-    })
+    await this.#exclusively(() => Promise.resolve(this.#lifecycle.answer('remove')))
     await this.dispose()
   }
 
@@ -209,6 +207,18 @@ export class HostedExport {
   async clear(options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<void> {
     this.#lifecycle.answer('clear')
     await clearPredecessors(this.#context, this, options)
+  }
+
+  /** Accepts the image as it is found now. In standby it is served from then on, where it was refused before. */
+  adopt(options: AdoptOptions): Promise<void> {
+    return this.#exclusively(async () => {
+      this.#lifecycle.answer('adopt')
+      await this.#tidying
+      await adoptImage(this.#context, this, options)
+      if (this.state !== 'standby') return
+      await this.#image.dropParked()
+      await this.#enterStandby(null)
+    })
   }
 
   /** At the end of the daemon: whatever is open for writing is closed, with the reason `shutdown`. */
@@ -305,8 +315,7 @@ export class HostedExport {
 
   async #openReadOnly(): Promise<void> {
     const image = this.data.file ?? (await this.#image.openForReading())
-    const locked = await lockImage(this.#context.images, image.descriptor.number, 'read-only')
-    if (locked.kind === 'busy') throw new Refusal('image-in-use', `${this.definition.path} is in use: ${locked.detail}`)
+    await claimForReading(this.#context, this.definition, image)
     this.#refuseUnlessOpening()
     this.#to('open', null)
     await this.#applyGate()

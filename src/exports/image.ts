@@ -96,13 +96,19 @@ export function imageIdentity(facts: ImageFacts): ImageIdentity {
   return { realPath, kind, device, inode, wwid, links }
 }
 
+/** The refusal of an image that could be opened under another name as if it were another; null where that is accepted. */
+export function linksRefusal(path: string, { kind, links }: ImageFacts, linksMax: number): Refusal | null {
+  if (kind !== 'file' || links <= linksMax) return null
+  return new Refusal(
+    'image-links',
+    `${path} has ${links} hard links: under another name it could be opened as another image; remove the others, or ` +
+      "'adopt' it as it is",
+  )
+}
+
 function judge(path: string, mode: ImageMode, facts: ImageFacts, options: ImageOptions): Refusal | null {
-  if (facts.kind === 'file' && facts.links > options.linksMax) {
-    return new Refusal(
-      'image-links',
-      `${path} has ${facts.links} hard links: under another name it could be opened as another image; remove the others`,
-    )
-  }
+  const links = linksRefusal(path, facts, options.linksMax)
+  if (links !== null) return links
   if (facts.kind === 'file' && facts.links === 0) {
     return new Refusal('image-missing', `${path} was removed while it was opened`)
   }

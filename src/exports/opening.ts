@@ -66,6 +66,16 @@ export function openForWriting(context: ExportContext, request: OpeningRequest):
   return new Opening(context, request).run()
 }
 
+/** A read-only export has no generation: it only sees to it that nobody else writes, as far as programs ask. */
+export async function claimForReading(
+  context: ExportContext,
+  { path }: ExportDefinition,
+  image: OpenImage,
+): Promise<void> {
+  const locked = await lockImage(context.images, image.descriptor.number, 'read-only')
+  if (locked.kind === 'busy') throw new Refusal('image-in-use', `${path} is in use: ${locked.detail}`)
+}
+
 class Opening {
   readonly #context: ExportContext
   readonly #request: OpeningRequest
@@ -126,6 +136,7 @@ class Opening {
     ownership.refuseRecordInDev(image.facts)
     refuseShrunken(definition, image, this.#request.knownSizeBytes)
     const newest = await ownership.readNewest()
+    await ownership.refuseLinks(image.facts, newest)
     const question = await ownership.question(newest, image.facts, this.#request.takeover)
     const decision = this.#decide(newest, question)
     switch (decision.act) {

@@ -16,7 +16,7 @@ import { decideStart, handedEarly } from '../ownership/opening-rule.ts'
 import type { OpeningQuestion, StartDecision } from '../ownership/opening-rule.ts'
 import type { ExportContext } from './export-context.ts'
 import type { ImageFacts } from './image.ts'
-import { imageIdentity } from './image.ts'
+import { imageIdentity, linksRefusal } from './image.ts'
 import { RecordKeeper } from './record-keeper.ts'
 import { Recovery } from './recovery.ts'
 import type { ExportDefinition } from './verbs.ts'
@@ -155,6 +155,15 @@ export class OwnershipSide {
   /** Throws where there is no shared record and the receipt does not stand in for it. */
   checkReceipt(receipt: Receipt | null): void {
     if (this.home instanceof UnsharedHome && !this.#definition.readOnly) this.home.checkReceipt(receipt)
+  }
+
+  /** Throws where the image has more hard links than the record says were adopted. */
+  async refuseLinks(facts: ImageFacts, known?: Newest): Promise<void> {
+    if (linksRefusal(this.#definition.path, facts, 1) === null) return
+    const newest = known ?? (await this.readNewest())
+    const adopted = newest.kind === 'record' ? newest.record.image.links : 1
+    const refusal = linksRefusal(this.#definition.path, facts, Math.max(1, adopted))
+    if (refusal !== null) throw refusal
   }
 
   /** Beside a device is this host's /dev: no other host sees what lies there, and it goes with the boot. */

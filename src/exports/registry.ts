@@ -22,6 +22,7 @@ import type { ImageFacts } from './image.ts'
 import { imageKey } from './image.ts'
 import { describeExport } from './status.ts'
 import type {
+  AdoptOptions,
   CloseOptions,
   CloseOutcome,
   EvacuationOptions,
@@ -46,9 +47,14 @@ export interface IncomingConnection {
 
 export type RegistryContext = Omit<ExportContext, 'claimImage' | 'emit'> & { readonly workersCount: number }
 
-/** Refusals that others end: the export waits in standby, and the daemon has started all the same. */
-const WAITS_FOR_ANOTHER: ReadonlySet<RefusalCode> = new Set([
-  ...(['held-by-other', 'record-unreadable', 'record-io', 'record-unreachable'] as const),
+/** Refusals that others end, or an operator by a verb: the export waits in standby, and the daemon has started all the same. */
+const WAITS_FOR_SOMEBODY: ReadonlySet<RefusalCode> = new Set([
+  'held-by-other',
+  'record-unreadable',
+  'record-io',
+  'record-unreachable',
+  'image-links',
+  'image-changed',
 ])
 
 const PREFERRED_BLOCK_BYTES = 4096
@@ -111,10 +117,10 @@ export class ExportRegistry implements ExportVerbs {
   }
 
   /** A new export, in standby or, where its definition does not say so, open. What cannot be opened is not added. */
-  async add(definition: ExportDefinition): Promise<ExportStatus> {
+  async add(definition: ExportDefinition, adopt: AdoptOptions | null = null): Promise<ExportStatus> {
     const hosted = this.#register(definition)
     try {
-      await hosted.start()
+      await (adopt === null ? hosted.start() : hosted.adopt(adopt))
       if (definition.standby) this.#context.stacks.lookSoon(definition)
       else await hosted.open()
     } catch (error) {
@@ -135,7 +141,7 @@ export class ExportRegistry implements ExportVerbs {
     } catch (error) {
       if (!(error instanceof Refusal)) throw error
       this.#context.log.error({ export: definition.name, code: error.code }, error.message)
-      return WAITS_FOR_ANOTHER.has(error.code) ? null : error
+      return WAITS_FOR_SOMEBODY.has(error.code) ? null : error
     }
   }
 
@@ -176,6 +182,11 @@ export class ExportRegistry implements ExportVerbs {
     return this.status(name)
   }
 
+  async adopt(name: string, options: AdoptOptions): Promise<ExportStatus> {
+    await this.#find(name).adopt(options)
+    return this.status(name)
+  }
+
   async fence(name: string): Promise<ExportStatus> {
     this.#find(name).fence('fenced by the operator')
     return this.status(name)
@@ -197,7 +208,7 @@ export class ExportRegistry implements ExportVerbs {
   }
 
   /** Hands a connection to the worker of its export. */
-  adopt(connection: IncomingConnection): void {
+  takeConnection(connection: IncomingConnection): void {
     const hosted = this.#exports.get(connection.exportName)
     const problem = hosted === undefined ? 'it was removed' : hosted.negotiationProblem
     if (hosted === undefined || problem !== null || hosted.facts?.sizeBytes !== connection.terms.sizeBytes) {

@@ -15,7 +15,7 @@ export class ServedImage {
   readonly #context: ExportContext
   readonly #definition: ExportDefinition
   readonly #data: DataSide
-  readonly #found: (facts: ImageFacts) => void
+  readonly #found: (facts: ImageFacts) => Promise<void>
   #facts: ImageFacts | null = null
   #forWriting = false
 
@@ -24,7 +24,7 @@ export class ServedImage {
     context: ExportContext,
     definition: ExportDefinition,
     data: DataSide,
-    found: (facts: ImageFacts) => void,
+    found: (facts: ImageFacts) => Promise<void>,
   ) {
     this.#context = context
     this.#definition = definition
@@ -42,7 +42,7 @@ export class ServedImage {
     const image = await openImage(this.#context.images, this.#definition.path, mode, imageOptions(this.#definition))
     try {
       this.#context.claimImage(this.#definition.name, image.facts)
-      this.#found(image.facts)
+      await this.#found(image.facts)
       await this.#data.attachFile(image, 0)
     } catch (error) {
       if (this.#data.file !== image) await closeImage(this.#context.images, image)
@@ -68,7 +68,12 @@ export class ServedImage {
 
   /** After an opening that failed late: what is open for writing is let go of, what a standby reads stays. */
   async dropWritable(): Promise<void> {
-    if (!this.#forWriting || this.#data.file === null) return
+    if (this.#forWriting) await this.dropParked()
+  }
+
+  /** For a standby whose image may be another one by now: what is asked of it meanwhile waits. */
+  async dropParked(): Promise<void> {
+    if (this.#data.file === null) return
     await this.#data.setGate({ reads: 'park', writes: 'park' })
     await this.drop()
   }

@@ -191,6 +191,11 @@ export interface EvacuationReport {
   readonly exports: readonly EvacuatedExport[]
 }
 
+export interface AdoptOptions {
+  /** The image is a copy of the recorded one, and its record was copied along: whoever holds the original has no part in it. */
+  readonly copy: boolean
+}
+
 export type CloseOutcome =
   { readonly done: true; readonly receipt: Receipt } | { readonly done: false; readonly status: ExportStatus }
 
@@ -225,7 +230,8 @@ export interface ExportVerbs {
     name: string,
     countMax: number,
   ): Promise<{ readonly requests: readonly RequestInspection[]; readonly truncated: boolean }>
-  add(definition: ExportDefinition): Promise<ExportStatus>
+  /** With `adopt`, what is found is accepted first, as by that verb. */
+  add(definition: ExportDefinition, adopt?: AdoptOptions | null): Promise<ExportStatus>
   remove(name: string): Promise<void>
   open(name: string, options: OpenOptions): Promise<ExportStatus>
   close(name: string, options: CloseOptions): Promise<CloseOutcome>
@@ -234,6 +240,8 @@ export interface ExportVerbs {
   standby(name: string): Promise<ExportStatus>
   /** Drops the holds of a predecessor, on proof: its receipt, or a takeover. */
   clear(name: string, options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<ExportStatus>
+  /** Accepts an image as it is found: its hard links, or that it is not the one that its record is of. */
+  adopt(name: string, options: AdoptOptions): Promise<ExportStatus>
   fence(name: string): Promise<ExportStatus>
   /** What is under the image, as it was at the last `open` or `standby`; looked at now where nobody did yet. */
   stack(name: string): Promise<StackReport>

@@ -38,7 +38,7 @@ export const XENBUS_STATE = {
   fenced: 6, // Closed
 } as const satisfies Record<ExportState, XenbusState>
 
-export const VERBS = ['open', 'close', 'standby', 'clear', 'fence', 'remove'] as const
+export const VERBS = ['open', 'close', 'standby', 'clear', 'adopt', 'fence', 'remove'] as const
 export type Verb = (typeof VERBS)[number]
 
 /**
@@ -86,6 +86,14 @@ export const VERB_TABLE: Readonly<Record<Verb, Readonly<Record<ExportState, Verb
     closing: 'begin', // a close waits for its predecessor too
     closed: NOTHING_HELD,
     fenced: OPEN_FIRST,
+  },
+  adopt: {
+    standby: 'begin',
+    opening: WAIT_FOR_OPEN,
+    open: CLOSE_FIRST,
+    closing: WAIT_FOR_CLOSED,
+    closed: 'begin',
+    fenced: 'begin',
   },
   fence: {
     standby: 'begin',

@@ -26,6 +26,7 @@ describe('the description of the API', () => {
       '/v1/events',
       '/v1/exports',
       '/v1/exports/{name}',
+      '/v1/exports/{name}/adopt',
       '/v1/exports/{name}/clear',
       '/v1/exports/{name}/close',
       '/v1/exports/{name}/fence',

@@ -4,7 +4,13 @@
  * the real exports can refuse, these refuse when told to.
  */
 
-import type { CloseOptions, CloseOutcome, ExportDefinition, ExportEvent } from '../../src/exports/verbs.ts'
+import type {
+  AdoptOptions,
+  CloseOptions,
+  CloseOutcome,
+  ExportDefinition,
+  ExportEvent,
+} from '../../src/exports/verbs.ts'
 import type { EvacuatedExport, EvacuationOptions, EvacuationReport } from '../../src/exports/verbs.ts'
 import type { ExportStatus, ExportVerbs, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
 import { Refusal } from '../../src/foundation/refusal.ts'
@@ -144,6 +150,10 @@ export class FakeExports implements ExportVerbs {
 
   clear(name: string, options: { receipt: Receipt | null; takeover: boolean }): Promise<ExportStatus> {
     return this.#run('clear', name, options, () => this.put(name, { ...this.#of(name), holds: [] }))
+  }
+
+  adopt(name: string, options: AdoptOptions): Promise<ExportStatus> {
+    return this.#run('adopt', name, options, () => this.#of(name))
   }
 
   fence(name: string): Promise<ExportStatus> {
