@@ -3,7 +3,7 @@
  * Failures are `ControlProblem` (refused, with the reason) and `ControlUnreachable`.
  */
 
-import type { ExportDefinition, ExportStatus, StackReport } from '../exports/verbs.ts'
+import type { ExportDefinition, ExportStatus, OwnershipReport, StackReport } from '../exports/verbs.ts'
 import type { CloseOptions, CloseOutcome, EvacuationOptions, EvacuationReport, OpenOptions } from '../exports/verbs.ts'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
@@ -28,6 +28,9 @@ export interface ChangeOptions extends CallOptions {
 /** `name` and `path` (absolute) are needed; everything else has the daemon's defaults. */
 export type NewExport = Pick<ExportDefinition, 'name' | 'path'> & Partial<ExportDefinition>
 export type ClearOptions = Pick<OpenOptions, 'receipt' | 'takeover'>
+
+/** Which image and which record a daemon sees, and the daemon's own version. */
+export type OwnershipAnswer = OwnershipReport & { readonly version: string }
 
 export interface RequestList {
   readonly requests: readonly RequestInspection[]
@@ -76,6 +79,18 @@ export class ControlClient {
     const asked = { path, ...(timeoutMs !== undefined && { timeoutMs }) }
     const { body } = await this.#post('/v1/check', asked, signal === undefined ? {} : { signal })
     return body as StackReport
+  }
+
+  /** Which image and which record the daemon sees, now. */
+  async ownership(name: string, options: CallOptions = {}): Promise<OwnershipAnswer> {
+    const { body } = await this.#get(`${pathOf(name)}/ownership`, options)
+    return body as OwnershipAnswer
+  }
+
+  /** The same, after the record was written anew where the export holds it: whoever shares its home sees that. */
+  async renew(name: string, options: CallOptions = {}): Promise<OwnershipAnswer> {
+    const { body } = await this.#post(`${pathOf(name)}/renew`, {}, options)
+    return body as OwnershipAnswer
   }
 
   async add(definition: NewExport, options: ChangeOptions = {}): Promise<ExportStatus> {
