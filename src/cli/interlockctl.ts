@@ -14,19 +14,20 @@ import { buildProgram } from './control-program.ts'
 import type { SharedOptions } from './control-program.ts'
 import { EXIT, exitCodeOf } from './exit-code.ts'
 import type { ExitCode } from './exit-code.ts'
+import { interruption } from './interruption.ts'
 import { outstandingLine, printable } from './presentation.ts'
 import { programVersion } from './program-version.ts'
 import { Terminal } from './terminal.ts'
 
 async function main(): Promise<ExitCode> {
   const terminal = new Terminal(process.stdout, process.stderr)
-  const interrupted = interruption()
+  const interrupting = interruption()
   const program = buildProgram(programVersion(), (shared) => {
     const json = shared.output === 'json'
     // An empty variable is how many tools say "not set".
     const given = (shared.control ?? []).filter((url) => url !== '')
     const urls = given.length === 0 ? [defaultControlUrl()] : given
-    return new ControlActions({ urls, json, terminal, workingDirectory: process.cwd(), interrupted })
+    return new ControlActions({ urls, json, terminal, workingDirectory: process.cwd(), ...interrupting })
   })
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))
   try {
@@ -53,20 +54,6 @@ function messageOf(error: unknown): string {
   const { outstanding } = error.document as { readonly outstanding?: PhaseCounts }
   const left = outstanding === undefined ? '' : `; left: ${outstandingLine(outstanding)}`
   return `interlockctl: ${error.code}: ${printable(error.message)}${left}`
-}
-
-/** Ends a `watch` in order: by Ctrl-C, or when whoever read our results has gone. */
-function interruption(): AbortSignal {
-  const controller = new AbortController()
-  process.stdout.on('error', () => {
-    controller.abort()
-  })
-  process.once('SIGINT', () => {
-    controller.abort()
-    // Whatever does not end by it ends as usual: by this signal.
-    setTimeout(() => process.kill(process.pid, 'SIGINT'), 100).unref()
-  })
-  return controller.signal
 }
 
 function forEachCommand(command: Command, visit: (command: Command) => unknown): void {
