@@ -50,7 +50,10 @@ export const OwnershipReport = Type.Object(
   { description: 'The image and the record as this daemon sees them.' },
 )
 
-const Answer = Type.Object({ version: Type.String(), ...OwnershipReport.properties })
+const Answer = Type.Object(
+  { version: Type.String({ description: "The daemon's." }), ...OwnershipReport.properties },
+  { description: 'The image and the record as this daemon sees them.' },
+)
 
 export function ownershipRoutes(app: ControlApp, verbs: ExportVerbs, version: string): void {
   const tags = ['exports']
