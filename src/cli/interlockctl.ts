@@ -7,7 +7,6 @@ import { existsSync } from 'node:fs'
 import { CommanderError } from 'commander'
 import type { Command } from 'commander'
 import { ControlProblem } from '../client/index.ts'
-import type { PhaseCounts } from '../client/index.ts'
 import { controlSocketPath, hostOfThisProcess, SYSTEM_CONTROL_SOCKET } from '../config/defaults.ts'
 import { ControlActions } from './control-actions.ts'
 import { buildProgram } from './control-program.ts'
@@ -51,7 +50,8 @@ function defaultControlUrl(): string {
 function messageOf(error: unknown): string {
   if (!(error instanceof ControlProblem))
     return `interlockctl: ${error instanceof Error ? error.message : String(error)}`
-  const { outstanding } = error.document as { readonly outstanding?: PhaseCounts }
+  const { document } = error
+  const outstanding = document.code === 'still-draining' ? document.outstanding : undefined
   const left = outstanding === undefined ? '' : `; left: ${outstandingLine(outstanding)}`
   return `interlockctl: ${error.code}: ${printable(error.message)}${left}`
 }

@@ -13,7 +13,10 @@ export type {
   RequestList,
 } from './control-client.ts'
 export type { EventOptions, StreamEvent } from './event-stream.ts'
+export { outcomeOf } from './outcome.ts'
+export type { Outcome } from './outcome.ts'
 export { ControlProblem, ControlUnreachable } from './problem.ts'
+export type { Problem } from './problem.ts'
 export type { CloseOptions, CloseOutcome, ExportDefinition, ExportEvent, ExportStatus } from '../exports/verbs.ts'
 export type { EvacuatedExport, EvacuationOptions, EvacuationReport } from '../exports/verbs.ts'
 export type { OpenOptions, ClientStatus, OwnershipReport, RecordSummary } from '../exports/verbs.ts'

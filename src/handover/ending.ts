@@ -4,7 +4,7 @@
  */
 
 import { ControlProblem, ControlUnreachable } from '../client/index.ts'
-import type { Receipt, RefusalCode } from '../client/index.ts'
+import type { Problem, Receipt, RefusalCode } from '../client/index.ts'
 
 export type End = 'source' | 'destination'
 
@@ -16,7 +16,7 @@ export interface Failure {
   readonly code: RefusalCode | 'unreachable' | 'timed-out' | 'cancelled' | 'not-ready-to-move'
   readonly message: string
   /** The daemon's problem document; null where the failure is not a daemon's refusal. */
-  readonly problem: Readonly<Record<string, unknown>> | null
+  readonly problem: Problem | null
 }
 
 export type Ending =
