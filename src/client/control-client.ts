@@ -163,7 +163,8 @@ export class ControlClient {
 /** What an evacuation that is not complete has come to; null where the error is about something else. */
 export function evacuationReportOf(error: unknown): EvacuationReport | null {
   if (!(error instanceof ControlProblem)) return null
-  return (error.document['report'] as EvacuationReport | undefined) ?? null
+  const { document } = error
+  return 'report' in document ? (document.report ?? null) : null
 }
 
 function exchangeOptions({ idempotencyKey, signal }: ChangeOptions) {

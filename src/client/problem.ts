@@ -6,6 +6,7 @@
 
 import type { RefusalCode } from '../foundation/refusal.ts'
 import type { ExportState, Verb } from '../interlock/lifecycle.ts'
+import type { EvacuationReport } from '../exports/verbs.ts'
 import type { FenceReport, Holder } from '../interlock/receipt.ts'
 import type { PhaseCounts } from '../plane-link/reports.ts'
 
@@ -19,9 +20,12 @@ interface AddedMembers {
     readonly state?: ExportState
     readonly step?: string
     readonly elapsedMs?: number
+    /** Of `evacuate`. */
+    readonly report?: EvacuationReport
   }
   readonly 'held-by-other': Held
   readonly 'image-in-use': Held
+  readonly 'evacuation-incomplete': { readonly report?: EvacuationReport }
   readonly 'takeover-failed': { readonly fence?: FenceReport }
 }
 
