@@ -15,19 +15,16 @@ import { evacuateAll, failureOf } from './evacuation.ts'
 import { evacuationText } from './evacuation-presentation.ts'
 import type { EvacuationFlags } from './evacuation-verb.ts'
 import { StackUnsafe, UsageError } from './exit-code.ts'
+import type { HandoverFlags, HandoverSurroundings } from './handover-action.ts'
+import { runHandover } from './handover-action.ts'
 import { checkedStack } from './stack-check.ts'
 import { stackDetails } from './stack-presentation.ts'
 import { eventLine, exportDetails, exportTable, receiptDetails, requestTable } from './presentation.ts'
-import type { Terminal } from './terminal.ts'
 
-export interface ActionSurroundings {
+export interface ActionSurroundings extends HandoverSurroundings {
   /** At least one; all verbs but `evacuate` take exactly one. */
   readonly urls: readonly string[]
-  readonly json: boolean
-  readonly terminal: Terminal
   readonly workingDirectory: string
-  /** Ends `watch`. */
-  readonly interrupted: AbortSignal
 }
 
 export class ControlActions {
@@ -149,6 +146,10 @@ export class ControlActions {
   async remove(name: string, flags: ChangeFlags): Promise<void> {
     await this.#client.remove(name, changeOptions(flags))
     this.#print({ removed: name }, () => `${name} is removed`)
+  }
+
+  handover(name: string, flags: HandoverFlags): Promise<void> {
+    return runHandover(this.#surroundings, name, flags)
   }
 
   #print<T>(value: T, toText: (value: T) => string): void {

@@ -3,12 +3,12 @@
  * an action does is in control-actions.ts. Options that all verbs share may stand before or after the verb.
  */
 
-import { Command, InvalidArgumentError, Option } from 'commander'
-import { checkExportName } from '../config/check.ts'
-import { parseDurationMs } from '../config/quantity.ts'
+import { Command, Option } from 'commander'
 import { CACHES, CLIENTS_MODES, DURABILITIES, STANDBY_READS } from '../config/settings.ts'
 import type { ControlActions } from './control-actions.ts'
 import { evacuationVerb } from './evacuation-verb.ts'
+import { handoverVerb } from './handover-verbs.ts'
+import { allowUnsafe, duration, exportName } from './option-values.ts'
 
 export interface SharedOptions {
   /** As often as it was given. */
@@ -80,6 +80,7 @@ export function buildProgram(version: string, actionsOf: (shared: SharedOptions)
   lifeVerbs(program, actions)
   collectionVerbs(program, actions)
   evacuationVerb(program, actions)
+  handoverVerb(program, actions)
   return program
 }
 
@@ -193,22 +194,4 @@ function proving(command: Command): Command {
   return command
     .option('--receipt <file>', "the previous holder's receipt as JSON; - for standard input")
     .option('--takeover', 'fence the previous holder')
-}
-
-function allowUnsafe(): Option {
-  return new Option('--allow-unsafe <code>', 'open although the preflight finds this; may be repeated').argParser(
-    (code: string, before: readonly string[] | undefined) => [...(before ?? []), code],
-  )
-}
-
-function exportName(text: string): string {
-  const checked = checkExportName(text)
-  if (checked.ok) return checked.value
-  throw new InvalidArgumentError(`It ${checked.problem}.`)
-}
-
-function duration(text: string): number {
-  const durationMs = parseDurationMs(text)
-  if (durationMs !== undefined) return durationMs
-  throw new InvalidArgumentError('It must be a duration such as "30s" or "500ms".')
 }

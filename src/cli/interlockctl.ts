@@ -7,7 +7,6 @@ import { existsSync } from 'node:fs'
 import { CommanderError } from 'commander'
 import type { Command } from 'commander'
 import { ControlProblem } from '../client/index.ts'
-import type { PhaseCounts } from '../client/index.ts'
 import { controlSocketPath, hostOfThisProcess, SYSTEM_CONTROL_SOCKET } from '../config/defaults.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { ControlActions } from './control-actions.ts'
@@ -15,6 +14,7 @@ import { buildProgram } from './control-program.ts'
 import type { SharedOptions } from './control-program.ts'
 import { EXIT, exitCodeOf } from './exit-code.ts'
 import type { ExitCode } from './exit-code.ts'
+import { interruption } from './interruption.ts'
 import { outstandingLine, printable } from './presentation.ts'
 import { programVersion } from './program-version.ts'
 import { recordVerbs } from './record-verbs.ts'
@@ -22,10 +22,10 @@ import { Terminal } from './terminal.ts'
 
 async function main(): Promise<ExitCode> {
   const terminal = new Terminal(process.stdout, process.stderr)
-  const interrupted = interruption()
+  const interrupting = interruption()
   const surroundingsOf = (shared: SharedOptions) => {
     const json = shared.output === 'json'
-    return { json, terminal, workingDirectory: process.cwd(), interrupted }
+    return { json, terminal, workingDirectory: process.cwd(), ...interrupting }
   }
   const program = buildProgram(programVersion(), (shared) => {
     // An empty variable is how many tools say "not set".
@@ -64,23 +64,10 @@ function messageOf(error: unknown): string {
   if (error instanceof Refusal) return `interlockctl: ${error.code}: ${printable(error.message)}`
   if (!(error instanceof ControlProblem))
     return `interlockctl: ${error instanceof Error ? error.message : String(error)}`
-  const { outstanding } = error.document as { readonly outstanding?: PhaseCounts }
+  const { document } = error
+  const outstanding = document.code === 'still-draining' ? document.outstanding : undefined
   const left = outstanding === undefined ? '' : `; left: ${outstandingLine(outstanding)}`
   return `interlockctl: ${error.code}: ${printable(error.message)}${left}`
-}
-
-/** Ends a `watch` in order: by Ctrl-C, or when whoever read our results has gone. */
-function interruption(): AbortSignal {
-  const controller = new AbortController()
-  process.stdout.on('error', () => {
-    controller.abort()
-  })
-  process.once('SIGINT', () => {
-    controller.abort()
-    // Whatever does not end by it ends as usual: by this signal.
-    setTimeout(() => process.kill(process.pid, 'SIGINT'), 100).unref()
-  })
-  return controller.signal
 }
 
 function forEachCommand(command: Command, visit: (command: Command) => unknown): void {

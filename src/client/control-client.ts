@@ -3,7 +3,7 @@
  * Failures are `ControlProblem` (refused, with the reason) and `ControlUnreachable`.
  */
 
-import type { ExportDefinition, ExportStatus, StackReport } from '../exports/verbs.ts'
+import type { ExportDefinition, ExportStatus, OwnershipReport, StackReport } from '../exports/verbs.ts'
 import type { AdoptOptions, CloseOptions, CloseOutcome, OpenOptions } from '../exports/verbs.ts'
 import type { EvacuationOptions, EvacuationReport } from '../exports/verbs.ts'
 import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
@@ -33,6 +33,9 @@ export type NewExport = Pick<ExportDefinition, 'name' | 'path'> &
     readonly adopt?: boolean
   }
 export type ClearOptions = Pick<OpenOptions, 'receipt' | 'takeover'>
+
+/** Which image and which record a daemon sees, and the daemon's own version. */
+export type OwnershipAnswer = OwnershipReport & { readonly version: string }
 
 export interface RequestList {
   readonly requests: readonly RequestInspection[]
@@ -81,6 +84,18 @@ export class ControlClient {
     const asked = { path, ...(timeoutMs !== undefined && { timeoutMs }) }
     const { body } = await this.#post('/v1/check', asked, signal === undefined ? {} : { signal })
     return body as StackReport
+  }
+
+  /** Which image and which record the daemon sees, now. */
+  async ownership(name: string, options: CallOptions = {}): Promise<OwnershipAnswer> {
+    const { body } = await this.#get(`${pathOf(name)}/ownership`, options)
+    return body as OwnershipAnswer
+  }
+
+  /** The same, after the record was written anew where the export holds it: whoever shares its home sees that. */
+  async renew(name: string, options: CallOptions = {}): Promise<OwnershipAnswer> {
+    const { body } = await this.#post(`${pathOf(name)}/renew`, {}, options)
+    return body as OwnershipAnswer
   }
 
   async add(definition: NewExport, options: ChangeOptions = {}): Promise<ExportStatus> {
@@ -157,7 +172,8 @@ export class ControlClient {
 /** What an evacuation that is not complete has come to; null where the error is about something else. */
 export function evacuationReportOf(error: unknown): EvacuationReport | null {
   if (!(error instanceof ControlProblem)) return null
-  return (error.document['report'] as EvacuationReport | undefined) ?? null
+  const { document } = error
+  return 'report' in document ? (document.report ?? null) : null
 }
 
 function exchangeOptions({ idempotencyKey, signal }: ChangeOptions) {

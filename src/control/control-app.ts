@@ -20,6 +20,7 @@ import { IdempotencyMemory } from './idempotency.ts'
 import type { Metrics } from './metrics.ts'
 import { observationRoutes } from './observation-routes.ts'
 import { describeApi, nameSchemas } from './openapi.ts'
+import { ownershipRoutes } from './ownership-routes.ts'
 import { PROBLEM_MEDIA_TYPE, problemOf, refusalOf } from './problem.ts'
 import { Repeatable } from './route-kit.ts'
 import type { ControlApp } from './route-kit.ts'
@@ -65,6 +66,7 @@ export async function buildControlApp(parts: ControlParts): Promise<ControlApp> 
   const repeatable = new Repeatable(new IdempotencyMemory())
   exportRoutes(app, parts.verbs, repeatable)
   evacuationRoute(app, parts.verbs, repeatable)
+  ownershipRoutes(app, parts.verbs, parts.facts.version)
   observationRoutes(app, parts)
   app.get('/v1/openapi.json', { schema: { hide: true } }, (_request, reply) => reply.send(nameSchemas(app.swagger())))
   refuseOtherMethods(app, methods)

@@ -14,12 +14,13 @@ const strict = { additionalProperties: false } as const
 export const ExportName = Type.String({ pattern: EXPORT_NAME_PATTERN, maxLength: LIMITS.exportNameBytesMax })
 export const ExportParams = Type.Object({ name: ExportName })
 
-const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) => Type.Union([schema, Type.Null()])
+export const nullable = <T extends Parameters<typeof Type.Union>[0][number]>(schema: T) =>
+  Type.Union([schema, Type.Null()])
 const timestamp = Type.String({ description: 'ISO 8601, UTC.' })
 const durability = Type.Enum([...DURABILITIES])
 const cache = Type.Enum(['direct', 'buffered'])
 const clientsMode = Type.Enum(['exclusive', 'shared'])
-const closeReason = Type.Enum([...CLOSE_REASONS])
+export const CloseReasonName = Type.Enum([...CLOSE_REASONS])
 export const ExportState = Type.Enum(['standby', 'opening', 'open', 'closing', 'closed', 'fenced'])
 const timeoutMs = nullable(Type.Integer({ minimum: 0, maximum: LIMITS.durationMsMax }))
 
@@ -29,7 +30,7 @@ const allowUnsafe = Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
 })
 
 export const Range = Type.Object({ offset: count, length: count })
-const Holder = Type.Object({ host: Type.String(), boot: Type.String(), instance: Type.String() })
+export const HolderName = Type.Object({ host: Type.String(), boot: Type.String(), instance: Type.String() })
 
 const FenceReport = Type.Object(
   { command: Type.String(), plug: Type.String(), exitStatus: count, output: Type.String() },
@@ -43,7 +44,7 @@ export const Receipt = Type.Object(
     export: Type.String(),
     image: Type.Object({ path: Type.String(), size: count, device: Type.String(), inode: count }),
     generation: count,
-    holder: Holder,
+    holder: HolderName,
     state: Type.Enum(['closed']),
     closedAt: timestamp,
     durability,
@@ -52,7 +53,7 @@ export const Receipt = Type.Object(
       Type.Object({ client: count, cookie: Type.String(), command: Type.String(), offset: count, length: count }),
     ),
     indeterminate: Type.Array(Range),
-    reason: closeReason,
+    reason: CloseReasonName,
     nonce: Type.String(),
     clearedBy: Type.Enum([...CLEARED_BY]),
     unsafe: Type.Optional(Type.Array(Type.String())),
@@ -93,7 +94,7 @@ export const CloseBody = Type.Object(
     unsubmitted: Type.Optional(Type.Enum(['drain', 'abort'])),
     requests: Type.Optional(Type.Enum(['park', 'refuse'])),
     disconnect: Type.Optional(Type.Boolean()),
-    reason: Type.Optional(closeReason),
+    reason: Type.Optional(CloseReasonName),
     nonce: Type.Optional(nullable(Type.String({ minLength: 1, maxLength: 128, pattern: '^[\\x21-\\x7e]+$' }))),
     wait: Type.Optional(Type.Boolean({ description: 'False: answer 202 as soon as the close has begun.' })),
     timeoutMs: Type.Optional(timeoutMs),
@@ -167,7 +168,7 @@ export const ExportStatus = Type.Object(
     unsafe: Type.Array(Type.String()),
     engine: Type.Object({ kind: Type.Enum(['io_uring', 'file']), reason: Type.String() }),
     worker: count,
-    holder: nullable(Holder),
+    holder: nullable(HolderName),
     clients: Type.Array(ClientStatus),
     outstanding: PhaseCounts,
     orphans: count,

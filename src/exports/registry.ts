@@ -20,6 +20,7 @@ import { Evacuation } from './evacuation.ts'
 import { HostedExport } from './hosted-export.ts'
 import type { ImageFacts } from './image.ts'
 import { imageKey } from './image.ts'
+import { renewRecord, reportOwnership } from './ownership-report.ts'
 import { describeExport } from './status.ts'
 import type {
   AdoptOptions,
@@ -32,6 +33,7 @@ import type {
   ExportStatus,
   ExportVerbs,
   OpenOptions,
+  OwnershipReport,
   StackReport,
 } from './verbs.ts'
 
@@ -198,6 +200,15 @@ export class ExportRegistry implements ExportVerbs {
 
   check(path: string, timeoutMs: number | null): Promise<StackReport> {
     return this.#context.stacks.check(path, timeoutMs)
+  }
+
+  ownership(name: string): Promise<OwnershipReport> {
+    return reportOwnership(this.#context, this.#find(name))
+  }
+
+  async renew(name: string): Promise<OwnershipReport> {
+    await renewRecord(this.#find(name))
+    return this.ownership(name)
   }
 
   subscribe(listener: (event: ExportEvent) => void): () => void {

@@ -6,6 +6,7 @@
 import type { RefusalCode } from '../foundation/refusal.ts'
 import type { Hold, Range } from '../interlock/range.ts'
 import type { ClearedBy, CloseReason, Durability, Holder, Receipt } from '../interlock/receipt.ts'
+import type { HomeKind, RecordState } from '../ownership/home.ts'
 import type { ClientsMode } from '../plane-link/orders.ts'
 import type { PhaseCounts, RequestInspection } from '../plane-link/reports.ts'
 import type { ExportState, XenbusState } from '../interlock/lifecycle.ts'
@@ -124,6 +125,48 @@ export interface StackReport {
   readonly waitingFor: string | null
   /** ISO 8601, UTC. */
   readonly at: string
+}
+
+/** The newest ownership record, as far as others may know it. */
+export interface RecordSummary {
+  readonly sequence: number
+  readonly generation: number
+  readonly state: RecordState
+  readonly closeReason: CloseReason | null
+  readonly holder: Holder & { readonly name: string }
+  /** The holder is the host that answers. */
+  readonly heldHere: boolean
+  /** Generations that were handed over early and may still write. */
+  readonly draining: readonly number[]
+  /** Who has begun to take it over; null where nobody has. */
+  readonly takeoverBy: string | null
+  /** Of the receipt in it; null where it has none: what was opened then was never written to, or is not closed. */
+  readonly receiptNonce: string | null
+  /** The same at two daemons exactly when both have read this record in one and the same home. */
+  readonly fingerprint: string
+}
+
+/** Which image an export has, and which record it sees: what the two ends of a handover have to agree on. */
+export interface OwnershipReport {
+  readonly export: string
+  /** The identity that the operator declared in place of the measured one. */
+  readonly declaredId: string | null
+  /** As it was found when it was last opened here; null where it could not be. */
+  readonly image: {
+    readonly realPath: string
+    readonly kind: 'file' | 'block'
+    readonly device: string
+    readonly inode: number
+    readonly wwid: string | null
+    readonly sizeBytes: number
+  } | null
+  /** Where the record lives. Not shared: nobody else can see it. */
+  readonly home: { readonly kind: HomeKind; readonly shared: boolean; readonly place: string }
+  /** The versions of the formats that this daemon reads and writes. */
+  readonly formats: { readonly record: number; readonly receipt: number }
+  /** Null where there is none yet, or where it cannot be understood. */
+  readonly record: RecordSummary | null
+  readonly unreadable: string | null
 }
 
 export interface CloseOptions {
@@ -247,6 +290,10 @@ export interface ExportVerbs {
   stack(name: string): Promise<StackReport>
   /** The same of any path, now. Answers in time, if only with what it waits for. */
   check(path: string, timeoutMs: number | null): Promise<StackReport>
+  /** The image and the record as this daemon sees them, read now. */
+  ownership(name: string): Promise<OwnershipReport>
+  /** The same, after the record was written anew where it is ours and open: whoever shares its home sees the new one. */
+  renew(name: string): Promise<OwnershipReport>
   /** Returns the function that ends the subscription. A listener must not throw. */
   subscribe(listener: (event: ExportEvent) => void): () => void
 }

@@ -31,6 +31,8 @@ describe('the description of the API', () => {
       '/v1/exports/{name}/close',
       '/v1/exports/{name}/fence',
       '/v1/exports/{name}/open',
+      '/v1/exports/{name}/ownership',
+      '/v1/exports/{name}/renew',
       '/v1/exports/{name}/requests',
       '/v1/exports/{name}/stack',
       '/v1/exports/{name}/standby',

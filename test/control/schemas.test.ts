@@ -7,9 +7,11 @@ import { expect, test } from 'vitest'
 import { Compile } from 'typebox/compile'
 import type { Static } from 'typebox'
 import type { CloseOptions, EvacuationOptions, EvacuationReport } from '../../src/exports/verbs.ts'
-import type { ExportDefinition, ExportStatus, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
+import type { ExportDefinition, ExportStatus, OpenOptions, OwnershipReport } from '../../src/exports/verbs.ts'
+import type { StackReport } from '../../src/exports/verbs.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import type * as evacuation from '../../src/control/evacuation-schemas.ts'
+import type * as ownership from '../../src/control/ownership-routes.ts'
 import * as schemas from '../../src/control/schemas.ts'
 import { receiptOf, statusOf } from '../support/fake-exports.ts'
 
@@ -27,6 +29,7 @@ const sameShapes: readonly true[] = [
   true satisfies Same<DeepReadonly<Static<typeof schemas.Receipt>>, DeepReadonly<Receipt>>,
   true satisfies Same<DeepReadonly<Static<typeof schemas.ExportStatus>>, DeepReadonly<ExportStatus>>,
   true satisfies Same<DeepReadonly<Static<typeof schemas.StackReport>>, DeepReadonly<StackReport>>,
+  true satisfies Same<DeepReadonly<Static<typeof ownership.OwnershipReport>>, DeepReadonly<OwnershipReport>>,
   true satisfies Same<DeepReadonly<Complete<schemas.CloseBody>>, DeepReadonly<CloseOptions>>,
   true satisfies Same<DeepReadonly<Complete<evacuation.EvacuationBody>>, DeepReadonly<EvacuationOptions>>,
   true satisfies Same<DeepReadonly<Static<typeof evacuation.EvacuationReport>>, DeepReadonly<EvacuationReport>>,
@@ -35,7 +38,7 @@ const sameShapes: readonly true[] = [
 ]
 
 test('shapes are compared by the compiler', () => {
-  expect(sameShapes).toHaveLength(8)
+  expect(sameShapes).toHaveLength(9)
 })
 
 test('a receipt that lacks a member is none; one of a later version may say more', () => {

@@ -12,7 +12,8 @@ import type {
   ExportEvent,
 } from '../../src/exports/verbs.ts'
 import type { EvacuatedExport, EvacuationOptions, EvacuationReport } from '../../src/exports/verbs.ts'
-import type { ExportStatus, ExportVerbs, OpenOptions, StackReport } from '../../src/exports/verbs.ts'
+import type { ExportStatus, ExportVerbs, OpenOptions, OwnershipReport } from '../../src/exports/verbs.ts'
+import type { StackReport } from '../../src/exports/verbs.ts'
 import { Refusal } from '../../src/foundation/refusal.ts'
 import type { ExportState } from '../../src/interlock/lifecycle.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
@@ -168,6 +169,14 @@ export class FakeExports implements ExportVerbs {
     return this.#run('check', path, timeoutMs, () => reportOf(path))
   }
 
+  ownership(name: string): Promise<OwnershipReport> {
+    return this.#run('ownership', name, undefined, () => ownershipOf(this.#of(name)))
+  }
+
+  renew(name: string): Promise<OwnershipReport> {
+    return this.#run('renew', name, undefined, () => ownershipOf(this.#of(name)))
+  }
+
   subscribe(listener: (event: ExportEvent) => void): () => void {
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
@@ -263,6 +272,36 @@ export function reportOf(path: string): StackReport {
     layers: [{ ...layer, findings: [finding] }],
     waitingFor: null,
     at: AT,
+  }
+}
+
+export function ownershipOf(status: ExportStatus): OwnershipReport {
+  return {
+    export: status.name,
+    declaredId: null,
+    image: {
+      realPath: status.path,
+      kind: 'file',
+      device: '8:1',
+      inode: 42,
+      wwid: null,
+      sizeBytes: status.size,
+    },
+    home: { kind: 'directory', shared: true, place: `${status.path}.interlock` },
+    formats: { record: 1, receipt: 1 },
+    record: {
+      sequence: 7,
+      generation: status.generation,
+      state: 'open',
+      closeReason: null,
+      holder: { ...HOLDER, name: 'one' },
+      heldHere: true,
+      draining: [],
+      takeoverBy: null,
+      receiptNonce: null,
+      fingerprint: '0'.repeat(32),
+    },
+    unreadable: null,
   }
 }
 

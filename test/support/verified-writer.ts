@@ -1,0 +1,102 @@
+/**
+ * A guest without a guest: it writes numbered blocks, several at once and without end, over one connection at a time; when
+ * it is moved to another server it reissues there what was never answered, as every frontend does. It knows of each block
+ * which number was answered last, so that at the end a single stale, lost or torn block is found, and named.
+ *
+ * Each lane has blocks of its own and at most one write under way: a block must hold what was last answered, or what is
+ * under way.
+ */
+
+import { closeSync, openSync, readSync } from 'node:fs'
+import { eventually } from './eventually.ts'
+import { blockNumber, connectFrontend, numberedBlock } from './nbd-frontend.ts'
+import type { NbdFrontend, ServerAddress } from './nbd-frontend.ts'
+import type { Scratch } from './scratch.ts'
+
+const BLOCK_BYTES = 4_096
+
+interface Lane {
+  readonly blocks: readonly number[]
+  next: number
+  /** Sent and never answered. */
+  pending: { readonly block: number; readonly number: number } | null
+}
+
+export class VerifiedWriter {
+  readonly #scratch: Scratch
+  readonly #exportName: string
+  readonly #lanes: readonly Lane[]
+  /** By block: the number that was answered last. */
+  readonly #answered = new Map<number, number>()
+  #frontend: NbdFrontend | null = null
+  #number = 0
+  #stopping = false
+  answers = 0
+
+  constructor(scratch: Scratch, blocksCount: number, lanesCount: number, exportName = 'vda') {
+    this.#scratch = scratch
+    this.#exportName = exportName
+    this.#lanes = Array.from({ length: lanesCount }, (_, lane) => ({
+      blocks: Array.from({ length: blocksCount }, (_unused, block) => block).filter(
+        (block) => block % lanesCount === lane,
+      ),
+      next: 0,
+      pending: null,
+    }))
+  }
+
+  /** Leaves the server where it was, without a word, and goes on at this one: first with what was never answered. */
+  async moveTo(address: ServerAddress): Promise<void> {
+    this.#frontend?.drop()
+    const frontend = await connectFrontend(this.#scratch, address, this.#exportName)
+    this.#frontend = frontend
+    for (const lane of this.#lanes) void this.#run(lane, frontend)
+  }
+
+  /** Waits until that many more writes were answered. */
+  async progress(count: number): Promise<void> {
+    const wanted = this.answers + count
+    await eventually(`${count} more answers`, () => this.answers >= wanted, { timeoutMs: 30_000 })
+  }
+
+  /** Writes nothing new, and waits for the answers of everything that is under way. */
+  async settle(): Promise<void> {
+    this.#stopping = true
+    await eventually('all answers', () => this.#lanes.every(({ pending }) => pending === null), { timeoutMs: 30_000 })
+  }
+
+  /** Blocks of the file that are not what was last answered. After `settle`. */
+  badBlocks(path: string): string[] {
+    const file = openSync(path, 'r')
+    const block = Buffer.alloc(BLOCK_BYTES)
+    try {
+      return [...this.#answered].flatMap(([index, number]) => {
+        readSync(file, block, 0, BLOCK_BYTES, index * BLOCK_BYTES)
+        const found = blockNumber(block)
+        return found === number ? [] : [`block ${index} holds ${found ?? 'a mixture'}, and ${number} was answered`]
+      })
+    } finally {
+      closeSync(file)
+    }
+  }
+
+  async #run(lane: Lane, frontend: NbdFrontend): Promise<void> {
+    while (this.#frontend === frontend) {
+      if (lane.pending === null) {
+        if (this.#stopping) return
+        lane.next = (lane.next + 1) % lane.blocks.length
+        this.#number += 1
+        lane.pending = { block: lane.blocks[lane.next] ?? 0, number: this.#number }
+      }
+      const { block, number } = lane.pending
+      const { reply } = frontend.write(block * BLOCK_BYTES, numberedBlock(number))
+      const { error } = await reply
+      if (this.#frontend !== frontend) return
+      // Refused: it stays to be sent elsewhere.
+      if (error !== 0) return
+      this.#answered.set(block, number)
+      lane.pending = null
+      this.answers += 1
+    }
+  }
+}
