@@ -84,7 +84,7 @@ export default tseslint.config(
   },
   {
     // Vitest reads its configuration and its global setup from a default export.
-    files: ['vitest.config.ts', 'test/support/global-setup.ts'],
+    files: ['vitest.config.ts', 'test/support/global-setup.ts', 'test/docker/container-setup.ts'],
     rules: { 'no-restricted-syntax': 'off' },
   },
   {

@@ -16,19 +16,21 @@ interface Group {
   readonly include: string[]
   readonly exclude?: string[]
   readonly builds: boolean
+  /** Runs before the group's files, after the build. */
+  readonly setup?: string
   readonly filesAtOnce: 1 | 2
   readonly testTimeout: number
   /** Groups run in this order. */
   readonly groupOrder: number
 }
 
-const group = ({ name, include, exclude, builds, filesAtOnce, testTimeout, groupOrder }: Group) => ({
+const group = ({ name, include, exclude, builds, setup, filesAtOnce, testTimeout, groupOrder }: Group) => ({
   extends: true as const,
   test: {
     name,
     include,
     exclude: exclude ?? [],
-    globalSetup: builds ? ['test/support/global-setup.ts'] : [],
+    globalSetup: [...(builds ? ['test/support/global-setup.ts'] : []), ...(setup === undefined ? [] : [setup])],
     pool: 'forks' as const,
     maxWorkers: filesAtOnce,
     testTimeout,
@@ -110,6 +112,7 @@ export default defineConfig({
         name: 'docker',
         include: filesOf(['docker']),
         builds: true,
+        setup: 'test/docker/container-setup.ts',
         filesAtOnce: 1,
         testTimeout: 600_000,
         groupOrder: 7,

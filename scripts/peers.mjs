@@ -83,12 +83,24 @@ const NEEDED = {
   },
   docker: {
     'docker.io': ['dockerd', 'docker'],
+    'docker-compose': ['docker-compose'],
     debootstrap: ['debootstrap'],
+    nbdkit: ['nbdkit'],
+    'libnbd-bin': ['nbdfuse'],
+    fuse3: ['fusermount3'],
+    'util-linux': ['setpriv'],
   },
 }
 
 /** Devices that no package brings. */
-const DEVICES = { process: [], peers: ['/dev/fuse'], preflight: ['/dev/fuse'], fleet: [], migration: [], docker: [] }
+const DEVICES = {
+  process: [],
+  peers: ['/dev/fuse'],
+  preflight: ['/dev/fuse'],
+  fleet: [],
+  migration: [],
+  docker: ['/dev/fuse'],
+}
 
 export const PEER_GROUPS = Object.keys(NEEDED)
 

@@ -11,6 +11,7 @@ import type { Configuration } from '../config/configuration.ts'
 import { startDaemon } from '../daemon.ts'
 import type { Daemon } from '../daemon.ts'
 import { Refusal } from '../foundation/refusal.ts'
+import { endAtOnce } from '../posix/process.ts'
 
 /** How long everything may take to leave by itself once it was ended in order. */
 const LEAVE_TIMEOUT_MS = 10_000
@@ -84,7 +85,7 @@ class DaemonRun {
   #kill(reason: string, facts: object = {}): void {
     this.#log.fatal(facts, reason)
     this.#daemon?.abandon()
-    process.kill(process.pid, 'SIGKILL')
+    endAtOnce()
   }
 
   /** A running daemon takes exports by the control API; what the file says now is checked, and used at the next start. */

@@ -67,8 +67,20 @@ function buildProgram(version: string): Command {
     .option('--state-directory <path>', "where this host's identity is kept")
     .addOption(new Option('--log-level <level>', 'least severity that is logged').choices(LOG_LEVELS))
     .addOption(new Option('--log-format <format>', 'how log lines look').choices(LOG_FORMATS))
-    .addHelpText('after', '\nEvery option can also be given as INTERLOCKD_NAME in the environment, or in the file.')
+    .addHelpText('after', AFTER_HELP)
 }
+
+const AFTER_HELP = `
+Every option can also be given as INTERLOCKD_NAME in the environment, or in the file that --config or
+INTERLOCKD_CONFIG names (in the image of interlockd: /etc/interlockd.toml).
+
+Without any of that NBD is served on tcp:127.0.0.1:10809 (in the image: on every address of the container),
+the control API on unix:/run/interlockd/control.sock, and the state is kept in /var/lib/interlockd; for a
+user other than root below XDG_RUNTIME_DIR and XDG_STATE_HOME. An export opens by itself where its ownership
+record lets it; interlockctl, beside this program, asks and tells a daemon that runs.
+
+  interlockd --export vda=/srv/vda.raw
+  docker run -v /srv:/srv -v vda-state:/var/lib/interlockd -p 127.0.0.1:10809:10809 interlockd --export vda=/srv/vda.raw`
 
 function readOptions(options: Options, base: string): Invocation {
   const collector = new SettingsCollector(base)

@@ -20,6 +20,7 @@ export type Memory = Uint8Array | Int32Array | bigint
 
 /** The functions as TypeScript sees them. A result of -1 is a failure: hand it to `outcome`. */
 interface CLibrary {
+  readonly _exit: (status: number) => number
   readonly close: (descriptor: number) => number
   readonly eventfd: (value: number, flags: number) => number
   readonly fallocate: (descriptor: number, mode: number, offset: number, length: number) => number
@@ -72,6 +73,7 @@ interface Prototype {
 }
 
 const PROTOTYPES: Readonly<Record<keyof CLibrary, Prototype>> = {
+  _exit: { result: 'int', parameters: ['int'] },
   close: { result: 'int', parameters: ['int'] },
   eventfd: { result: 'int', parameters: ['uint', 'int'] },
   fallocate: { result: 'int', parameters: ['int', 'int', 'int64_t', 'int64_t'] },

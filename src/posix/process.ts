@@ -1,5 +1,5 @@
 /**
- * What the process says to its supervisor, and the limits that its supervisor set.
+ * What the process says to its supervisor, the limits that its supervisor set, and its end where nothing else ends it.
  */
 
 import { assert } from '../foundation/assert.ts'
@@ -13,6 +13,8 @@ const SOCK_CLOEXEC = 0o2000000
 const MSG_DONTWAIT = 0x40
 const MSG_NOSIGNAL = 0x4000
 const SOCKET_PATH_BYTES_MAX = 107
+/** 128 and the number of SIGKILL. */
+const KILLED_STATUS = 137
 
 const RESOURCES = { descriptors: 7, lockedMemoryBytes: 8 } as const
 export type Resource = keyof typeof RESOURCES
@@ -50,6 +52,15 @@ export function notifySystemd(text: string, socketName: string | undefined = pro
   )
   closeDescriptor(socket)
   return sent
+}
+
+/**
+ * Ends this process now, whatever its threads are doing, as SIGKILL would. The first process of a container is deaf to a
+ * SIGKILL of its own (pid_namespaces(7)), and so leaves by exit_group, with the status that a shell gives that signal.
+ */
+export function endAtOnce(): void {
+  process.kill(process.pid, 'SIGKILL')
+  libc._exit(KILLED_STATUS)
 }
 
 export function resourceLimit(resource: Resource): ResourceLimit {

@@ -72,7 +72,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   client: { own: ['foundation', '*:types'], node: 'any' },
   handover: { own: ['client', 'foundation'], node: 'any' },
   cli: {
-    own: ['client', 'config', 'daemon', 'foundation', 'handover', 'local-check', 'local-record'],
+    own: ['client', 'config', 'daemon', 'foundation', 'handover', 'local-check', 'local-record', 'posix/process'],
     packages: ['commander', 'pino', 'pino-pretty'],
     node: 'any',
   },

@@ -7,12 +7,9 @@
  */
 
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { request } from 'node:http'
 import { join } from 'node:path'
-import type { ExportStatus } from '../../src/exports/verbs.ts'
-import type { Receipt } from '../../src/interlock/receipt.ts'
-import { eventually } from './eventually.ts'
-import { runProgram, startProgram } from './foreign-program.ts'
+import { ControlledDaemon, PROJECT } from './controlled-daemon.ts'
+import { startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
 import { freePort } from './free-port.ts'
 import type { ServerAddress } from './nbd-frontend.ts'
@@ -20,10 +17,11 @@ import type { Scratch } from './scratch.ts'
 
 export type EngineName = 'file' | 'io_uring'
 
+export type { ApiAnswer, Closed } from './controlled-daemon.ts'
+
 /** Every test against the daemon runs over each of these. */
 export const ENGINES: readonly EngineName[] = ['io_uring', 'file']
 
-const PROJECT = join(import.meta.dirname, '../..')
 const READY_TIMEOUT_MS = 60_000
 
 /** Keys as in the configuration file. */
@@ -52,21 +50,9 @@ export interface DaemonOptions {
 /** A line of the daemon's log. */
 export type LogLine = Readonly<Record<string, unknown>>
 
-export interface ApiAnswer {
-  readonly status: number
-  readonly body: unknown
-}
-
-export interface Closed {
-  readonly receipt: Receipt
-  /** Date.now() at the answer, rounded up. */
-  readonly answeredMs: number
-}
-
-export class Daemon {
+export class Daemon extends ControlledDaemon {
   readonly program: Program
   readonly stateDirectory: string
-  readonly controlPath: string
   readonly nbdPath: string
   readonly nbdPort: number
 
@@ -74,9 +60,9 @@ export class Daemon {
     program: Program,
     places: { stateDirectory: string; controlPath: string; nbdPath: string; nbdPort: number },
   ) {
+    super(places.controlPath)
     this.program = program
     this.stateDirectory = places.stateDirectory
-    this.controlPath = places.controlPath
     this.nbdPath = places.nbdPath
     this.nbdPort = places.nbdPort
   }
@@ -97,66 +83,6 @@ export class Daemon {
   /** The log so far; lines that are not JSON are kept as `{ text }`. */
   get log(): LogLine[] {
     return logLines(this.program)
-  }
-
-  /** interlockctl against this daemon, with results as JSON. */
-  ctl(commandArguments: readonly string[], timeoutMs = 60_000): Promise<Outcome> {
-    return runProgram(
-      process.execPath,
-      [
-        join(PROJECT, 'bin/interlockctl.cjs'),
-        '--control',
-        `unix:${this.controlPath}`,
-        '-o',
-        'json',
-        ...commandArguments,
-      ],
-      { timeoutMs },
-    )
-  }
-
-  /** One request to the control API. `path` starts after /v1. */
-  api(method: string, path: string, body?: unknown, timeoutMs = 60_000): Promise<ApiAnswer> {
-    return askOverSocket(this.controlPath, method, `/v1${path}`, body, timeoutMs)
-  }
-
-  /** As `api`, and the answer must be a success. */
-  async ask<T = Readonly<Record<string, unknown>>>(
-    method: string,
-    path: string,
-    body?: unknown,
-    timeoutMs = 60_000,
-  ): Promise<T> {
-    const answer = await this.api(method, path, body, timeoutMs)
-    if (answer.status >= 300) throw new Error(`${method} ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
-    return answer.body as T
-  }
-
-  status(exportName: string): Promise<ExportStatus> {
-    return this.ask<ExportStatus>('GET', `/exports/${exportName}`)
-  }
-
-  /** Closes, and waits for the receipt. */
-  async close(exportName: string, options: Readonly<Record<string, unknown>> = {}): Promise<Closed> {
-    const receipt = await this.ask<Receipt>('POST', `/exports/${exportName}/close`, options)
-    return { receipt, answeredMs: Date.now() + 1 }
-  }
-
-  open(exportName: string, options: Readonly<Record<string, unknown>> = {}): Promise<ExportStatus> {
-    return this.ask<ExportStatus>('POST', `/exports/${exportName}/open`, options)
-  }
-
-  /** Waits until the export has at least so many requests that are admitted and not cleared. */
-  async untilInFlight(exportName: string, count: number, timeoutMs = 5_000): Promise<ExportStatus> {
-    return eventually(
-      `${count} requests in flight on ${exportName}`,
-      async () => {
-        const status = await this.status(exportName)
-        const { admitted, held, submitted } = status.outstanding
-        return admitted + held + submitted >= count && status
-      },
-      { timeoutMs },
-    )
   }
 
   /** SIGTERM: every export is closed, and the process ends by itself. */
@@ -230,43 +156,4 @@ function logLines(program: Program): LogLine[] {
 
 function saysReady(line: LogLine): boolean {
   return typeof line['msg'] === 'string' && /\bready\b/iu.test(line['msg'])
-}
-
-function askOverSocket(
-  socketPath: string,
-  method: string,
-  path: string,
-  body: unknown,
-  timeoutMs: number,
-): Promise<ApiAnswer> {
-  return new Promise((resolve, reject) => {
-    const text = body === undefined ? undefined : JSON.stringify(body)
-    const asked = request(
-      {
-        socketPath,
-        method,
-        path,
-        agent: false,
-        headers:
-          text === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) },
-      },
-      (answer) => {
-        let heard = ''
-        answer.setEncoding('utf8').on('data', (part: string) => (heard += part))
-        answer.on('end', () => {
-          clearTimeout(timer)
-          resolve({ status: answer.statusCode ?? 0, body: heard === '' ? undefined : (JSON.parse(heard) as unknown) })
-        })
-        answer.on('error', reject)
-      },
-    )
-    const timer = setTimeout(() => {
-      asked.destroy(new Error(`${method} ${path} was not answered within ${timeoutMs} ms`))
-    }, timeoutMs)
-    asked.on('error', (error) => {
-      clearTimeout(timer)
-      reject(error)
-    })
-    asked.end(text)
-  })
 }
