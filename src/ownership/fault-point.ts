@@ -7,7 +7,7 @@
  */
 
 import { readFileSync, unlinkSync } from 'node:fs'
-import { assert } from './assert.ts'
+import { assert } from '../foundation/assert.ts'
 
 type FaultAction = { readonly kind: 'kill' | 'stop' } | { readonly kind: 'sleep'; readonly durationMs: number }
 
