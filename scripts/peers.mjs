@@ -22,6 +22,9 @@ const NEEDED = {
     'qemu-utils': ['qemu-img', 'qemu-io'],
     'qemu-system-x86': ['qemu-system-x86_64'],
     e2fsprogs: ['chattr', 'mkfs.ext4'],
+    nbdkit: ['nbdkit'],
+    'libnbd-bin': ['nbdfuse'],
+    fuse3: ['fusermount3'],
     mount: ['losetup', 'mount'],
     python3: ['python3'],
     'util-linux': ['setpriv'],
@@ -94,7 +97,7 @@ const NEEDED = {
 
 /** Devices that no package brings. */
 const DEVICES = {
-  process: [],
+  process: ['/dev/fuse'],
   peers: ['/dev/fuse'],
   preflight: ['/dev/fuse'],
   fleet: [],

@@ -11,7 +11,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../ownership/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { receiptProblem } from '../interlock/receipt.ts'
 import type { ClearedBy, Receipt } from '../interlock/receipt.ts'

@@ -6,7 +6,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../ownership/fault-point.ts'
 import type { Hold } from '../interlock/range.ts'
 import { proveFree } from '../ownership/generation-lock.ts'
 import type { DrainingEntry, OwnershipRecord } from '../ownership/home.ts'

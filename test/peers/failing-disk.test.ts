@@ -85,7 +85,7 @@ describe.each(ENGINES)('a failing disk under the %s engine', (engine) => {
   test.each(['sync', 'writeback'] as const)(
     'a flush that fails at the close fences, durability %s',
     async (durability) => {
-      const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine, { failingFlushes: true }, durability)
+      const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine, { scripted: true }, durability)
       await frontend.request('WRITE', { offset: 0, data: numberedBlock(1) })
       disk.failFlushes(true)
       const refused = await daemon.api('POST', '/exports/vda/close', {})
@@ -107,7 +107,7 @@ describe.each(ENGINES)('a failing disk under the %s engine', (engine) => {
   )
 
   test('a failed FLUSH of a client fences a writeback export', async () => {
-    const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine, { failingFlushes: true }, 'writeback')
+    const { disk, daemon, frontend } = await startRig(scratchOfTest(), engine, { scripted: true }, 'writeback')
     await frontend.request('WRITE', { offset: 0, data: numberedBlock(1) })
     disk.failFlushes(true)
     expect(await errorOf(frontend, 'FLUSH')).not.toBe(0)

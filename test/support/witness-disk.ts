@@ -2,9 +2,10 @@
  * A disk that behaves as badly as a test wants, with an independent log: nbdkit (filters log, delay, error, cache) under
  * nbdfuse, which makes an ordinary file path of it. O_DIRECT, O_DSYNC, fcntl locks, fallocate and io_uring work on it.
  *
- * Its blind spot: the kernel's inode lock serialises writes to one file through FUSE, so this disk never shows two
- * overlapping writes at once. It proves "closed only after the flush", and what failing and losing power do. What
- * orphans do needs the parallel witness.
+ * Its blind spot: the kernel's inode lock serialises writes to one file through FUSE, and nbdfuse sends nothing while it
+ * waits for an answer, so this disk never shows two overlapping writes at once, and nobody can open or read its path while
+ * a write is in it. It proves "closed only after the flush", and what failing and losing power do. What orphans do needs
+ * the parallel witness.
  */
 
 import { closeSync, mkdirSync, openSync, rmSync, truncateSync, writeFileSync } from 'node:fs'
@@ -23,8 +24,10 @@ export interface WitnessDiskOptions {
   readonly writeError?: 'EIO' | 'ENOSPC'
   /** Keeps what was not flushed in memory only, so that `cutPower` loses it. */
   readonly volatileCache?: boolean
-  /** Lets `failFlushes` work. The disk is then made of shell scripts: a few milliseconds for each request. */
-  readonly failingFlushes?: boolean
+  /**
+   * Lets `failFlushes` and `holdWrites` work. The disk is then made of shell scripts: a few milliseconds for each request.
+   */
+  readonly scripted?: boolean
   /** An image made before, such as the one of a disk that lost its power. Without it an empty one is made. */
   readonly backingPath?: string
 }
@@ -38,6 +41,8 @@ export interface WitnessDisk {
   /** From now on every write, zero and trim ends with the error; or no longer. */
   failWrites(failing: boolean): void
   failFlushes(failing: boolean): void
+  /** Writes stay in the disk until they are let go of: no clock decides how long. */
+  holdWrites(holding: boolean): void
   /** kill -9 of the disk: what its cache held is gone, and everything fails from now on. */
   cutPower(): Promise<void>
   /** A loop device over the image, gone with the scratch. */
@@ -54,10 +59,11 @@ export async function startWitnessDisk(scratch: Scratch, options: WitnessDiskOpt
   const log = new WitnessLog(join(directory, 'witness.log'))
   const writeTrigger = join(directory, 'fail-writes')
   const flushTrigger = join(directory, 'fail-flushes')
+  const holdTrigger = join(directory, 'hold-writes')
   const disk = startProgram(scratch, 'nbdkit', [
     ...['-f', '-U', socketPath, '--filter=log', '--filter=delay', '--filter=error'],
     ...(options.volatileCache === true ? ['--filter=cache'] : []),
-    ...(options.failingFlushes === true ? flushingPlugin(backingPath, flushTrigger) : ['file', backingPath]),
+    ...(options.scripted === true ? scriptedPlugin(backingPath, flushTrigger, holdTrigger) : ['file', backingPath]),
     ...(options.volatileCache === true ? ['cache=writeback'] : []),
     ...['write', 'zero', 'trim'].flatMap((what) => {
       const parameter = `error-${what === 'write' ? 'pwrite' : what}`
@@ -83,8 +89,17 @@ export async function startWitnessDisk(scratch: Scratch, options: WitnessDiskOpt
       trigger(writeTrigger, failing)
     },
     failFlushes: (failing) => {
-      if (options.failingFlushes !== true) throw new Error('this witness disk was not made to fail flushes')
+      if (options.scripted !== true) throw new Error('this witness disk was not made to fail flushes')
       trigger(flushTrigger, failing)
+    },
+    holdWrites: (holding) => {
+      if (options.scripted !== true) throw new Error('this witness disk was not made to hold writes')
+      // Whoever waits for the write cannot be killed, so it must be let go of before that is tried.
+      if (holding)
+        scratch.defer('a held write', () => {
+          trigger(holdTrigger, false)
+        })
+      trigger(holdTrigger, holding)
     },
     cutPower: async () => {
       await disk.stop('SIGKILL')
@@ -112,8 +127,8 @@ async function mountDisk(scratch: Scratch, mountPath: string, socketPath: string
   return path
 }
 
-/** nbdkit's file plugin cannot fail a flush; its eval plugin does what a script says. */
-function flushingPlugin(backingPath: string, triggerPath: string): string[] {
+/** nbdkit's file plugin cannot fail a flush or hold a write; its eval plugin does what a script says. */
+function scriptedPlugin(backingPath: string, flushTrigger: string, holdTrigger: string): string[] {
   const file = `'${backingPath}'`
   return [
     'eval',
@@ -123,8 +138,8 @@ function flushingPlugin(backingPath: string, triggerPath: string): string[] {
     'can_fua=echo emulate',
     'thread_model=echo parallel',
     `pread=dd if=${file} skip=$4 count=$3 iflag=skip_bytes,count_bytes bs=1M status=none`,
-    `pwrite=dd of=${file} seek=$4 oflag=seek_bytes conv=notrunc bs=1M iflag=fullblock status=none`,
-    `flush=if test -e '${triggerPath}'; then echo EIO the flush was told to fail >&2; exit 1; fi`,
+    `pwrite=while test -e '${holdTrigger}'; do sleep 0.02; done; dd of=${file} seek=$4 oflag=seek_bytes conv=notrunc bs=1M iflag=fullblock status=none`,
+    `flush=if test -e '${flushTrigger}'; then echo EIO the flush was told to fail >&2; exit 1; fi`,
   ]
 }
 

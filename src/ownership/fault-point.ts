@@ -1,14 +1,18 @@
 /**
  * Named places between durable steps, where a test can have the process die, stop or wait. Unless the environment names
  * one (INTERLOCKD_FAULT_POINT=NAME[@N]:kill|stop|sleep=MS), all of them are nothing: they cost one comparison. A point is
- * hit each time it is passed; `@N` picks the Nth time. It is for tests of crashes only and changes nothing by itself.
+ * hit each time it is passed; `@N` picks the Nth time, and `*` stands for every point. A value that begins with a slash
+ * is a file to read the fault from, at each pass: it is armed when the file appears, and removes it when it happens. It is
+ * for tests of crashes only and changes nothing by itself.
  */
 
-import { assert } from './assert.ts'
+import { readFileSync, unlinkSync } from 'node:fs'
+import { assert } from '../foundation/assert.ts'
 
 type FaultAction = { readonly kind: 'kill' | 'stop' } | { readonly kind: 'sleep'; readonly durationMs: number }
 
 interface ArmedFault {
+  readonly text: string
   readonly name: string
   /** Passes that are left until it happens. */
   passesLeft: number
@@ -17,12 +21,16 @@ interface ArmedFault {
 
 const SHAPE = /^(?<name>[^@]+?)(?:@(?<pass>\d+))?:(?<action>kill|stop|sleep=(?<durationMs>\d+))$/
 
-const armed = armFault(process.env['INTERLOCKD_FAULT_POINT'])
+const setting = process.env['INTERLOCKD_FAULT_POINT'] ?? ''
+const file = setting.startsWith('/') ? setting : null
+let armed = file === null && setting !== '' ? armFault(setting) : null
 
 export async function faultPoint(name: string): Promise<void> {
-  if (armed?.name !== name) return
+  if (file !== null) armed = rearm(file)
+  if (armed === null || (armed.name !== '*' && armed.name !== name)) return
   armed.passesLeft -= 1
   if (armed.passesLeft !== 0) return
+  if (file !== null) unlinkSync(file)
   const { action } = armed
   switch (action.kind) {
     case 'kill':
@@ -38,13 +46,24 @@ export async function faultPoint(name: string): Promise<void> {
   }
 }
 
-function armFault(text: string | undefined): ArmedFault | null {
-  if (text === undefined || text === '') return null
+/** Passes are counted for as long as the file says the same. */
+function rearm(path: string): ArmedFault | null {
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch {
+    return null
+  }
+  return armed?.text === text && armed.passesLeft > 0 ? armed : armFault(text)
+}
+
+function armFault(text: string): ArmedFault {
   const groups = SHAPE.exec(text)?.groups
   assert(groups !== undefined, `INTERLOCKD_FAULT_POINT is NAME[@N]:kill|stop|sleep=MS, and not ${text}`)
   const { name = '', pass = '1', action, durationMs = '0' } = groups
   const kind = action === 'kill' || action === 'stop' ? action : null
   return {
+    text,
     name,
     passesLeft: Number(pass),
     action: kind === null ? { kind: 'sleep', durationMs: Number(durationMs) } : { kind },

@@ -1,10 +1,11 @@
+import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { faultPoint } from '../../src/foundation/fault-point.ts'
+import { faultPoint } from '../../src/ownership/fault-point.ts'
 import { runProgram, startProgram } from '../support/foreign-program.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
-const MODULE = join(import.meta.dirname, '../../src/foundation/fault-point.ts')
+const MODULE = join(import.meta.dirname, '../../src/ownership/fault-point.ts')
 const SCRIPT = `
   import { faultPoint } from ${JSON.stringify(MODULE)}
   for (const name of ['a', 'b', 'a', 'b']) {
@@ -47,6 +48,16 @@ test('the process stops there and goes on later', async () => {
     outcome = await Promise.race([program.exited, new Promise<null>((resolve) => setTimeout(resolve, 50, null))])
   }
   expect(outcome.status).toBe(0)
+})
+
+test('a fault in a file is armed when it appears, may be at any point, and happens once', async () => {
+  const file = join(scratchOfTest().directory('fault'), 'fault')
+  expect((await run(file)).status).toBe(0)
+  writeFileSync(file, '*@3:kill')
+  const outcome = await run(file)
+  expect(outcome.status).toBe(128 + 9)
+  expect(outcome.stdout.endsWith('after b\nbefore a\n')).toBe(true)
+  expect(existsSync(file)).toBe(false)
 })
 
 test('a fault that cannot be read is a mistake of the tester', async () => {
