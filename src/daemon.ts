@@ -18,6 +18,7 @@ import { Preflight } from './exports/preflight/preflight.ts'
 import { ExportRegistry } from './exports/registry.ts'
 import { ExportStacks } from './exports/stacks.ts'
 import { WorkerPool } from './exports/worker-pool.ts'
+import { eachAtOnce } from './foundation/at-once.ts'
 import { formatEndpoint } from './foundation/endpoint.ts'
 import type { Refusal } from './foundation/refusal.ts'
 import { ConnectionAllowance } from './intake/connection-allowance.ts'
@@ -46,6 +47,8 @@ export interface Daemon {
 
 /** How long a start waits for a lock that the last run's writes may still hold. */
 const START_LOCK_TIMEOUT_MS = 30_000
+/** As many as there are threads that can wait for their records. */
+const STARTS_AT_ONCE = 16
 const IMAGE_THREADS_MAX = 16
 /** A record on a dead file server keeps one for as long as it is dead. */
 const RECORD_THREADS_MAX = 16
@@ -191,14 +194,17 @@ class DaemonBuild {
     return this.#own(new ControlServer({ verbs: registry, facts, log: this.#log }))
   }
 
-  /** An export that cannot be opened waits and says why. If that is true of all of them, the start has failed. */
+  /**
+   * An export that cannot be opened waits and says why. If that is true of all of them, the start has failed. An image
+   * that does not answer, or a lock that is waited for, delays nobody's start but its own.
+   */
   async #addExports(registry: ExportRegistry): Promise<void> {
     const { exports } = this.#configuration
     const refusals: Refusal[] = []
-    for (const definition of exports) {
+    await eachAtOnce(exports, STARTS_AT_ONCE, async (definition) => {
       const refusal = await registry.addAtStart(definition, START_LOCK_TIMEOUT_MS)
       if (refusal !== null) refusals.push(refusal)
-    }
+    })
     const [first] = refusals
     if (first !== undefined && refusals.length === exports.length) throw first
   }

@@ -1,25 +1,36 @@
 /**
  * Blocking threads for many images: each call goes to a thread that is idle, so an image that hangs costs one thread and
- * delays nobody else, until all threads hang. Calls of different images are not ordered among each other; a caller that
+ * delays nobody else, until all threads hang. Where all are busy calls wait here, in order, and not behind any particular
+ * call: one that hangs has nothing behind it. Calls of different images are not ordered among each other; a caller that
  * needs order waits for each answer.
  *
- * A thread costs some 12 MiB. What was needed at once for a moment is let go after a while; only as many as are asked for
- * are kept, for those who must not wait for a thread to start.
+ * A thread costs some 12 MiB. What was needed at once for a moment is let go after a while, also when calls never cease;
+ * only as many as are asked for are kept, for those who must not wait for a thread to start.
  */
 
-import { present } from '../foundation/assert.ts'
 import { BlockingThread } from './blocking-thread.ts'
 import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
 
-/** How long a thread may be idle before it is let go. */
-const IDLE_MS = 500
+/** How often the pool looks whether it has more threads than were needed at once since its last look. */
+const LOOK_MS = 500
+
+/** A call that has found no thread yet. */
+interface WaitingCall {
+  readonly call: BlockingCall
+  readonly resolve: (result: never) => void
+  readonly reject: (reason: unknown) => void
+}
 
 export class BlockingPool implements BlockingRunner {
   readonly #name: string
   readonly #threadsMax: number
   readonly #threadsKept: number
   readonly #closing = new Set<Promise<void>>()
-  #retirement: NodeJS.Timeout | null = null
+  readonly #waiting: WaitingCall[] = []
+  #noneWaits: () => void = () => undefined
+  #look: NodeJS.Timeout | null = null
+  /** The most calls at once since the last look. */
+  #busiest = 0
   #threads: BlockingThread[] = []
   #started = 0
 
@@ -35,49 +46,72 @@ export class BlockingPool implements BlockingRunner {
   }
 
   run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
-    const result = this.#choose().run(call)
-    this.#retireLater()
-    return result
+    this.#lookLater()
+    const thread = this.#idleThread()
+    if (thread !== null) return this.#runOn(thread, call)
+    return new Promise((resolve, reject) => this.#waiting.push({ call, resolve, reject }))
   }
 
+  /** What was asked is done first. */
   async close(): Promise<void> {
-    if (this.#retirement !== null) clearTimeout(this.#retirement)
+    if (this.#look !== null) clearTimeout(this.#look)
+    if (this.#waiting.length > 0) await new Promise<void>((resolve) => (this.#noneWaits = resolve))
     await Promise.all([...this.#closing, ...this.#threads.map((thread) => thread.close())])
   }
 
-  /** Looks once nothing was asked for a while; a call that comes meanwhile puts it off. */
-  #retireLater(): void {
-    if (this.#retirement !== null) clearTimeout(this.#retirement)
-    this.#retirement = setTimeout(() => {
+  async #runOn<C extends BlockingCall>(thread: BlockingThread, call: C): Promise<BlockingResultOf<C['kind']>> {
+    const running = thread.run(call)
+    this.#busiest = Math.max(this.#busiest, this.busyCount)
+    try {
+      return await running
+    } finally {
+      this.#serveWaiting()
+    }
+  }
+
+  #serveWaiting(): void {
+    while (this.#waiting.length > 0) {
+      const thread = this.#idleThread()
+      if (thread === null) return
+      const { call, resolve, reject } = this.#waiting.shift() as WaitingCall
+      // The queue forgets which kind of result belongs to which call; the thread gives the right one.
+      this.#runOn(thread, call).then(resolve as (result: unknown) => void, reject)
+    }
+    this.#noneWaits()
+  }
+
+  /** One that has nothing to do, started if need be; null where there are as many as there may be. */
+  #idleThread(): BlockingThread | null {
+    // A thread that died is replaced: it would otherwise look idle for ever.
+    this.#threads = this.#threads.filter((thread) => !thread.gone)
+    const idle = this.#threads.find((thread) => thread.outstanding === 0)
+    if (idle !== undefined) return idle
+    if (this.#threads.length >= this.#threadsMax) return null
+    const thread = new BlockingThread(`${this.#name}-${this.#started}`)
+    this.#started += 1
+    this.#threads.push(thread)
+    return thread
+  }
+
+  #lookLater(): void {
+    if (this.#look !== null) return
+    this.#look = setTimeout(() => {
+      this.#look = null
       this.#retire()
-    }, IDLE_MS)
-    this.#retirement.unref()
+    }, LOOK_MS)
+    this.#look.unref()
   }
 
   #retire(): void {
+    const needed = Math.max(this.#threadsKept, this.#busiest)
     const idle = this.#threads.filter((thread) => thread.outstanding === 0)
-    const leaving = idle.slice(Math.max(0, this.#threadsKept - (this.#threads.length - idle.length)))
+    const leaving = idle.slice(Math.max(0, needed - (this.#threads.length - idle.length)))
     this.#threads = this.#threads.filter((thread) => !leaving.includes(thread))
     for (const thread of leaving) {
       const closed = thread.close().finally(() => this.#closing.delete(closed))
       this.#closing.add(closed)
     }
-    // Those in a call now are looked at again.
-    if (this.#threads.length > this.#threadsKept) this.#retireLater()
-  }
-
-  #choose(): BlockingThread {
-    // A thread that died is replaced: it would otherwise look idle for ever.
-    this.#threads = this.#threads.filter((thread) => !thread.gone)
-    const idle = this.#threads.find((thread) => thread.outstanding === 0)
-    if (idle !== undefined) return idle
-    if (this.#threads.length < this.#threadsMax) {
-      const thread = new BlockingThread(`${this.#name}-${this.#started}`)
-      this.#started += 1
-      this.#threads.push(thread)
-      return thread
-    }
-    const byLoad = [...this.#threads].sort((a, b) => a.outstanding - b.outstanding)
-    return present(byLoad[0], 'a blocking thread')
+    this.#busiest = this.busyCount
+    if (this.#threads.length > this.#threadsKept) this.#lookLater()
   }
 }

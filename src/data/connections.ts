@@ -23,6 +23,8 @@ export class Connections implements ConnectionEnds {
   readonly #state: PlaneState
   readonly #answers: Answers
   readonly #freeRows: number[] = []
+  /** Of each export by its index, in the order of arrival, until the row of the connection is free. */
+  readonly #byExport: Connection[][] = []
   /** Turned away for want of a row, until the engine has let go of their streams. */
   readonly #strays: (AdoptConnection | undefined)[] = []
   /** Leaving, ending, or gone with orphans still running. */
@@ -75,6 +77,7 @@ export class Connections implements ConnectionEnds {
     )
     connection.stream = stream
     this.#state.connections[row] = connection
+    if (served !== undefined) (this.#byExport[served.index] ??= []).push(connection)
     if (served === undefined) {
       this.end(connection, 'ordered', 'its export, or its worker, is gone')
       return false
@@ -130,12 +133,9 @@ export class Connections implements ConnectionEnds {
     }
   }
 
-  /** Each connection of the export, in the order of arrival. */
+  /** Each connection of the export, in the order of arrival. A copy: whoever walks it may end them. */
   of(served: ServedExport): Connection[] {
-    return this.#state.connections
-      .filter((connection) => connection?.exportIndex === served.index)
-      .map((connection) => present(connection, 'a connection'))
-      .sort((a, b) => a.clientId - b.clientId)
+    return [...(this.#byExport[served.index] ?? [])]
   }
 
   /** A send has completed. */
@@ -254,6 +254,8 @@ export class Connections implements ConnectionEnds {
     connection.line?.forget(connection.index)
     this.#state.sendList.filter(others)
     this.#state.connections[connection.index] = undefined
+    const siblings = this.#byExport[connection.exportIndex]
+    siblings?.splice(siblings.indexOf(connection), 1)
     this.#freeRows.push(connection.index)
   }
 }

@@ -9,6 +9,8 @@
  * 3. When the time is over the report is made; the closes go on, and those that wait for a place still get it.
  */
 
+import { LIMITS } from '../config/limits.ts'
+import { eachAtOnce } from '../foundation/at-once.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import { isThisHost } from '../ownership/kinship.ts'
@@ -54,17 +56,13 @@ export class Evacuation {
 
   /** Settles when the last one has gone. Never rejects. */
   async #depart(departures: readonly Departure[]): Promise<void> {
-    const waiting = departures.values()
     const gone: Promise<void>[] = []
-    const place = async (): Promise<void> => {
-      for (const departure of waiting) {
-        const going = departure.go()
-        gone.push(going)
-        await within(going, PLACE_KEPT_MS)
-      }
-    }
-    const places = this.#options.parallel ?? departures.length
-    await Promise.all(Array.from({ length: Math.min(places, departures.length) }, place))
+    const places = this.#options.parallel ?? LIMITS.exportsMax
+    await eachAtOnce(departures, places, async (departure) => {
+      const going = departure.go()
+      gone.push(going)
+      await within(going, PLACE_KEPT_MS)
+    })
     await Promise.all(gone)
   }
 

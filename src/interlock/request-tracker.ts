@@ -277,17 +277,20 @@ export class RequestTracker {
 
   /** When the oldest outstanding request of the export was parsed; `Infinity` when there is none. Scans. */
   oldestSinceOfExport(exportIndex: number): number {
-    return this.outstandingOfExport(exportIndex) === 0 ? Infinity : this.#oldestSince(this.exportIndex, exportIndex)
+    return this.#oldestSince(this.exportIndex, exportIndex, this.outstandingOfExport(exportIndex))
   }
 
   oldestSinceOfClient(client: number): number {
-    return this.outstandingOfClient(client) === 0 ? Infinity : this.#oldestSince(this.client, client)
+    return this.#oldestSince(this.client, client, this.outstandingOfClient(client))
   }
 
-  /** Every slot in use of the export, by slot. The callback may finish the slot that it was given. Scans. */
+  /** Every slot in use of the export, by slot. The callback may finish the slot that it was given. Scans for the last. */
   slotsOfExport(exportIndex: number, callback: (slot: number) => void): void {
-    for (let slot = 0; slot < this.slotsMax; slot++) {
-      if (this.phase[slot] !== Phase.FREE && this.exportIndex[slot] === exportIndex) callback(slot)
+    let left = this.outstandingOfExport(exportIndex)
+    for (let slot = 0; left > 0 && slot < this.slotsMax; slot++) {
+      if (this.phase[slot] === Phase.FREE || this.exportIndex[slot] !== exportIndex) continue
+      left -= 1
+      callback(slot)
     }
   }
 
@@ -365,10 +368,13 @@ export class RequestTracker {
     return phase >= Phase.ADMITTED && phase <= Phase.SUBMITTED && changesBytes(this.command[slot] ?? 0)
   }
 
-  #oldestSince(column: Int32Array, value: number): number {
+  /** Of `count` slots that have that value. */
+  #oldestSince(column: Int32Array, value: number, count: number): number {
     let oldest = Infinity
-    for (let slot = 0; slot < this.slotsMax; slot++) {
+    let left = count
+    for (let slot = 0; left > 0 && slot < this.slotsMax; slot++) {
       if (this.phase[slot] === Phase.FREE || column[slot] !== value) continue
+      left -= 1
       oldest = Math.min(oldest, this.since[slot] ?? Infinity)
     }
     return oldest

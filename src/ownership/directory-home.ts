@@ -37,6 +37,8 @@ const FOLDER_MODE = 0o700
 /** Files that one swap removes at most. */
 const PRUNED_MAX = 16
 const VANISHED_MAX = 16
+/** All watches of a process together look at most once in this time, however many there are. */
+const WATCH_COST_MS = 10
 
 /** Beside the image, or in a directory that must exist. */
 export type DirectoryPlace =
@@ -47,6 +49,8 @@ export class DirectoryHome implements RecordHome {
   readonly shared = true
   readonly #runner: BlockingRunner
   #folder: string | null
+  /** Of all homes of this process. */
+  static #watchesCount = 0
   readonly #watches = new Set<AbortController>()
   #turn: Promise<unknown> = Promise.resolve()
 
@@ -127,14 +131,17 @@ export class DirectoryHome implements RecordHome {
   async #poll(listener: (newest: Newest) => void, intervalMs: number, ended: AbortSignal): Promise<void> {
     let seen = -1
     const isOver = (): boolean => ended.aborted
+    DirectoryHome.#watchesCount += 1
     while (!isOver()) {
       const newest = await this.#exclusively(() => this.#readNewerThan(seen)).catch(() => null)
       if (newest !== null && !isOver()) {
         seen = sequenceOf(newest)
         listener(newest)
       }
-      await sleep(intervalMs, null, { ref: false, signal: ended }).catch(() => null)
+      const pauseMs = Math.max(intervalMs, DirectoryHome.#watchesCount * WATCH_COST_MS)
+      await sleep(pauseMs, null, { ref: false, signal: ended }).catch(() => null)
     }
+    DirectoryHome.#watchesCount -= 1
   }
 
   async #readNewerThan(sequence: number): Promise<Newest | null> {

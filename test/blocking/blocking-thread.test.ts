@@ -60,6 +60,17 @@ test('a pool replaces a thread that died, and uses no more threads than its boun
   ])
 })
 
+test('a call that hangs has none of the calls of a pool behind it', async () => {
+  expect(await run('poolStuck', join(temporaryDirectory(), 'fifo'))).toEqual([
+    { answered: 20, busy: 1 },
+    { released: true },
+  ])
+})
+
+test('threads that only a moment needed leave, although calls never cease', async () => {
+  expect(await run('poolRetires')).toEqual([{ many: true, few: true }, { finished: 64 }])
+})
+
 test('an idle thread keeps no process alive', async () => {
   expect(await run('idle')).toEqual(['idle'])
 })

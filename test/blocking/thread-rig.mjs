@@ -3,7 +3,10 @@
  * against dist/ and prints what it saw, one JSON value a line.
  */
 
-import { setInterval } from 'node:timers'
+import { execFileSync } from 'node:child_process'
+import { closeSync, constants, openSync, readdirSync } from 'node:fs'
+import { performance } from 'node:perf_hooks'
+import { setInterval, setTimeout } from 'node:timers'
 import { Worker } from 'node:worker_threads'
 import { BlockingPool } from '../../dist/blocking/blocking-pool.js'
 import { BlockingThread } from '../../dist/blocking/blocking-thread.js'
@@ -90,6 +93,40 @@ const scenarios = {
     const calls = [list(), list(), list()]
     say({ busy: pool.busyCount, results: await Promise.all(calls), afterwards: pool.busyCount })
     await pool.close()
+  },
+
+  /** A call that hangs has none of the pool's other calls behind it, however many come at once. */
+  async poolStuck(fifoPath) {
+    execFileSync('mkfifo', [fifoPath])
+    const pool = new BlockingPool('pool', 2)
+    // Opened for writing only, a FIFO without a reader hangs.
+    const stuck = pool.run({ kind: 'open', path: fifoPath, flags: constants.O_WRONLY, mode: 0 })
+    const calls = Array.from({ length: 20 }, () => pool.run({ kind: 'listDirectory', path: '/' }))
+    const answered = await Promise.all(calls)
+    say({ answered: answered.length, busy: pool.busyCount })
+    const reader = openSync(fifoPath, constants.O_RDONLY | constants.O_NONBLOCK)
+    say({ released: (await stuck) >= 0 })
+    closeSync(reader)
+    await pool.close()
+  },
+
+  /** Threads that a moment needed leave, although calls never cease; and a close finishes what waits. */
+  async poolRetires() {
+    const threads = () => readdirSync('/proc/self/task').length
+    const pool = new BlockingPool('pool', 8)
+    const before = threads()
+    const list = () => pool.run({ kind: 'listDirectory', path: '/' })
+    await Promise.all(Array.from({ length: 64 }, list))
+    const many = threads() - before
+    const deadlineMs = performance.now() + 30_000
+    while (threads() - before > 2 && performance.now() < deadlineMs) {
+      await list()
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+    say({ many: many >= 8, few: threads() - before <= 2 })
+    const last = Array.from({ length: 64 }, list)
+    await pool.close()
+    say({ finished: (await Promise.all(last)).length })
   },
 
   /** An idle thread keeps no process alive. */
