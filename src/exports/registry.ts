@@ -48,7 +48,7 @@ export type RegistryContext = Omit<ExportContext, 'claimImage' | 'emit'> & { rea
 
 /** Refusals that others end: the export waits in standby, and the daemon has started all the same. */
 const WAITS_FOR_ANOTHER: ReadonlySet<RefusalCode> = new Set([
-  ...(['held-by-other', 'record-unreadable', 'record-io', 'record-unreachable'] as const),
+  ...(['held-by-other', 'record-unreadable', 'record-io', 'record-unreachable', 'record-moved'] as const),
 ])
 
 const PREFERRED_BLOCK_BYTES = 4096
