@@ -16,6 +16,7 @@ import { EXIT, exitCodeOf } from './exit-code.ts'
 import type { ExitCode } from './exit-code.ts'
 import { outstandingLine, printable } from './presentation.ts'
 import { programVersion } from './program-version.ts'
+import { recordMoveVerb } from './record-move-verb.ts'
 import { Terminal } from './terminal.ts'
 
 async function main(): Promise<ExitCode> {
@@ -28,6 +29,7 @@ async function main(): Promise<ExitCode> {
     const urls = given.length === 0 ? [defaultControlUrl()] : given
     return new ControlActions({ urls, json, terminal, workingDirectory: process.cwd(), interrupted })
   })
+  recordMoveVerb(program, terminal)
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))
   try {
     await program.parseAsync()

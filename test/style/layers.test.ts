@@ -72,7 +72,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   client: { own: ['foundation', '*:types'], node: 'any' },
   handover: { own: ['client', 'foundation'], node: 'any' },
   cli: {
-    own: ['client', 'config', 'daemon', 'foundation', 'handover', 'local-check'],
+    own: ['client', 'config', 'daemon', 'foundation', 'handover', 'local-check', 'record-move'],
     packages: ['commander', 'pino', 'pino-pretty'],
     node: 'any',
   },
