@@ -17,6 +17,7 @@ import type { ExitCode } from './exit-code.ts'
 import { interruption } from './interruption.ts'
 import { outstandingLine, printable } from './presentation.ts'
 import { programVersion } from './program-version.ts'
+import { recordMoveVerb } from './record-move-verb.ts'
 import { recordVerbs } from './record-verbs.ts'
 import { Terminal } from './terminal.ts'
 
@@ -34,6 +35,7 @@ async function main(): Promise<ExitCode> {
     return new ControlActions({ urls, ...surroundingsOf(shared) })
   })
   recordVerbs(program, surroundingsOf)
+  recordMoveVerb(program, terminal)
   forEachCommand(program, (command) => command.exitOverride().allowExcessArguments(false))
   try {
     await program.parseAsync()

@@ -127,6 +127,8 @@ function happening(event: Exclude<StreamEvent, { kind: 'ready' | 'missed' }>): s
       return `FAULT: ${printable(event.detail)}`
     case 'hold':
       return `writes ${event.change === 'released' ? 'were' : 'are'} held back for generation ${event.generation}, ${formatDurationMs(event.heldMs)}`
+    case 'record':
+      return `record ${event.change === 'waiting' ? 'WAITS' : 'written'}: ${printable(event.detail)}`
     case 'added':
     case 'removed':
       return event.kind

@@ -5,6 +5,7 @@
  * That it is closing is recorded while the requests drain, so that a crash in between is resumed and a destination knows
  * whom it waits for. An early close records it before anything else, with every write that may still land; from then on
  * a destination may open, and only the end is left to be recorded: closed, or, where it has opened, no longer draining.
+ * While the home of the record does not answer the close waits for it, and says so.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -15,9 +16,9 @@ import { Refusal } from '../foundation/refusal.ts'
 import type { CloseFacts } from '../interlock/close-procedure.ts'
 import type { Range } from '../interlock/range.ts'
 import { buildReceipt } from '../interlock/receipt.ts'
-import type { AbortedRequest, Receipt } from '../interlock/receipt.ts'
+import type { AbortedRequest, CloseReason, Receipt } from '../interlock/receipt.ts'
 import { proveFreeByPath } from '../ownership/generation-lock.ts'
-import type { DrainingEntry } from '../ownership/home.ts'
+import type { DrainingEntry, OwnershipRecord, RecordDraft } from '../ownership/home.ts'
 import { lockImage, unlockImage } from '../ownership/image-lock.ts'
 import type { CloseActions, CloseEnd } from './close-run.ts'
 import { CloseRun } from './close-run.ts'
@@ -25,12 +26,15 @@ import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
 import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity } from './image.ts'
+import { isDraining } from './record-keeper.ts'
 import type { ChangeOutcome } from './record-keeper.ts'
+import { RecordWait } from './record-wait.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions } from './verbs.ts'
 import { within } from './within.ts'
 
 const PROGRESS_INTERVAL_MS = 250
+const HANDOVER_RETRY_MS = 250
 
 export class Closing {
   /** How it ended. */
@@ -48,6 +52,8 @@ export class Closing {
   #detached: OpenImage | null = null
   #isOver = false
   #recorded = false
+  #cancelling = false
+  readonly #recordWait: RecordWait
   /** The record of a close that is under way. */
   #announced: Promise<unknown> = Promise.resolve()
   #markHandedOver: () => void = () => undefined
@@ -57,6 +63,7 @@ export class Closing {
     this.#hosted = hosted
     this.#options = options
     this.early = options.early
+    this.#recordWait = new RecordWait(context, hosted)
     const { durability } = hosted.definition
     const { unsubmitted, requests } = options
     const predecessorDraining = hosted.predecessor.entries.length > 0
@@ -89,6 +96,15 @@ export class Closing {
    * `image-in-use` where another program has come into the image that was let go of: then nothing goes on.
    */
   async cancel(): Promise<boolean> {
+    this.#cancelling = true
+    try {
+      return await this.#cancel()
+    } finally {
+      this.#cancelling = false
+    }
+  }
+
+  async #cancel(): Promise<boolean> {
     const { keeper } = this.#hosted.ownership
     await this.#announced
     if (this.#isOver || this.#recorded) return false
@@ -111,6 +127,11 @@ export class Closing {
     return true
   }
 
+  /** What it waits for besides the image and its requests; null where there is nothing. */
+  get waitsBecause(): string | null {
+    return this.#recordWait.reason
+  }
+
   fault(reason: string): void {
     this.#run.fault(reason)
   }
@@ -120,6 +141,12 @@ export class Closing {
     const end = await within(this.ended, timeoutMs)
     if (end === null) throw await this.#stillDraining(timeoutMs ?? 0)
     return end
+  }
+
+  /** Settles when an early close is recorded, and a destination may open; rejects as `endWithin` does. */
+  async handedOverWithin(timeoutMs: number | null): Promise<void> {
+    const handedOver = this.handedOver.then(() => true)
+    if ((await within(handedOver, timeoutMs)) === null) throw await this.#stillDraining(timeoutMs ?? 0)
   }
 
   #actions(): CloseActions {
@@ -159,10 +186,30 @@ export class Closing {
     const unlocked = await unlockImage(this.#context.images, image.descriptor.number)
     if (unlocked < 0) throw new Refusal('image-io', 'the locks on the image could not be let go of')
     await faultPoint('early: locks released')
-    const outcome = await this.#announce([{ generation, holder, ranges }])
-    if (outcome !== 'done') throw new Refusal('held-by-other', 'another holder wrote the ownership record')
+    while (!(await this.#announcedEarly({ generation, holder, ranges }))) {
+      await sleep(HANDOVER_RETRY_MS)
+      if (this.#isOver) return
+    }
+    this.#recordWait.end()
     await faultPoint('early: recorded')
     this.#markHandedOver()
+  }
+
+  /** False where the home does not answer, or somebody cancels. A destination may have opened on what was written. */
+  async #announcedEarly(entry: DrainingEntry): Promise<boolean> {
+    const { keeper } = this.#hosted.ownership
+    try {
+      const outcome = await this.#announce([entry])
+      if (outcome === 'done' || outcome === 'superseded') return true
+      if (outcome === 'declined') return false
+      const newest = await keeper.home.readNewest()
+      if (newest.kind === 'record' && isDraining(newest.record, entry.generation)) return true
+    } catch (error) {
+      if (!RecordWait.isReason(error)) throw error
+      this.#recordWait.begin('the handover', error)
+      return false
+    }
+    throw new Refusal('held-by-other', 'another holder wrote the ownership record')
   }
 
   /** Best effort but for an early close, which is nothing without it. */
@@ -171,12 +218,10 @@ export class Closing {
     const { keeper } = this.#hosted.ownership
     try {
       await faultPoint('close: before closing is recorded')
-      const outcome = await keeper.change((record) => ({
-        ...record,
-        state: 'closing',
-        closeReason,
-        draining: [...record.draining, ...draining],
-      }))
+      const outcome = await keeper.change((record) =>
+        // Whoever cancels has recorded that it is open, or is about to: nothing may be recorded on top of that.
+        this.#cancelling || this.#isOver ? null : closingRecord(record, closeReason, draining),
+      )
       await faultPoint('close: closing recorded')
       return outcome
     } catch (error) {
@@ -231,13 +276,14 @@ export class Closing {
       await this.#announced
       if (!this.#recorded && !(await this.#recordEnd(receipt))) return 'lost'
       this.#recorded = true
+      this.#recordWait.end()
       await faultPoint('close: closed recorded')
       await this.#context.host.receipts.put(name, receipt)
       await faultPoint('close: receipt kept')
       return 'done'
     } catch (error) {
-      const fields = { export: name, error: String(error) }
-      this.#context.log.warn(fields, 'the record of a close could not be written; it is tried again')
+      if (RecordWait.isReason(error)) this.#recordWait.begin('all is durable and the image is closed; the close', error)
+      else this.#context.log.warn({ export: name, error: String(error) }, 'a close could not be recorded')
       return 'failed'
     }
   }
@@ -267,7 +313,9 @@ export class Closing {
   async #stillDraining(timeoutMs: number): Promise<Refusal> {
     const { outstanding } = await describeExport(this.#context, this.#hosted)
     const left = outstanding.admitted + outstanding.held + outstanding.submitted
-    const detail = `export '${this.#hosted.name}' is still closing after ${timeoutMs} ms: ${left} requests are outstanding`
+    const waiting = this.#recordWait.reason === null ? '' : `; ${this.#recordWait.reason}`
+    const what = `${left} requests are outstanding${waiting}`
+    const detail = `export '${this.#hosted.name}' is still closing after ${timeoutMs} ms: ${what}`
     return new Refusal('still-draining', detail, {
       outstanding,
       step: this.#run.step,
@@ -288,6 +336,16 @@ export class Closing {
       })
     }
   }
+}
+
+function closingRecord(
+  record: OwnershipRecord,
+  closeReason: CloseReason,
+  draining: readonly DrainingEntry[],
+): RecordDraft {
+  // An attempt before, whose answer was lost, may have written the very same.
+  const others = record.draining.filter(({ generation }) => draining.every((entry) => entry.generation !== generation))
+  return { ...record, state: 'closing', closeReason, draining: [...others, ...draining] }
 }
 
 /** The same bytes in as few ranges as they need, ascending. */

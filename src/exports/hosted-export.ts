@@ -92,7 +92,7 @@ export class HostedExport {
   }
 
   get stateReason(): string | null {
-    return this.#stateReason
+    return this.#closing?.waitsBecause ?? this.#stateReason
   }
 
   get lastReceipt(): Receipt | null {
@@ -158,7 +158,7 @@ export class HostedExport {
         this.#beginClose(options)
     }
     const closing = present(this.#closing, 'the close that is under way')
-    if (options.early && closing.early) await closing.handedOver
+    if (options.early && closing.early) await closing.handedOverWithin(options.timeoutMs)
     const answersAtOnce = !options.wait || (options.early && this.state === 'closing')
     if (answersAtOnce) return { done: false, status: await describeExport(this.#context, this) }
     const end = await closing.endWithin(options.timeoutMs)

@@ -1,9 +1,10 @@
 /**
  * What an export does about the past when it is added: opens again by itself where the record allows that, finishes a
- * close that the last run left, or waits in standby and says why. And the receipt of a close that is asked for again,
+ * close that the last run left, or waits in standby and says why; where the record cannot be reached, until it can. And the receipt of a close that is asked for again,
  * whichever run of this host has given it.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
@@ -12,10 +13,14 @@ import type { HostedExport } from './hosted-export.ts'
 import type { Recovery } from './recovery.ts'
 import { within } from './within.ts'
 
+const RECORD_INTERVAL_MS = 1_000
+
 export class LastRun {
   readonly #context: ExportContext
   readonly #hosted: HostedExport
   #recovery: Recovery | null = null
+  /** Asking again for a record whose home did not answer. */
+  #asking: AbortController | null = null
 
   constructor(context: ExportContext, hosted: HostedExport) {
     this.#context = context
@@ -24,6 +29,35 @@ export class LastRun {
 
   /** In standby, at the start of the daemon. Rejects with the refusal of an opening that the record had allowed. */
   async resume(lockTimeoutMs: number): Promise<void> {
+    try {
+      await this.#resume(lockTimeoutMs)
+    } catch (error) {
+      if (!isUnreachable(error)) throw error
+      const reason = `it is asked again: ${error.message}`
+      this.#hosted.waitBecause(reason)
+      void this.#askAgain(lockTimeoutMs, reason)
+    }
+  }
+
+  async #askAgain(lockTimeoutMs: number, reason: string): Promise<void> {
+    const { signal } = (this.#asking = new AbortController())
+    const isWanted = (): boolean => !signal.aborted && this.#hosted.state === 'standby'
+    while (isWanted()) {
+      await sleep(RECORD_INTERVAL_MS, null, { signal, ref: false }).catch(() => null)
+      if (!isWanted()) return
+      try {
+        await this.#resume(lockTimeoutMs)
+        if (this.#hosted.stateReason === reason) this.#hosted.waitBecause(null)
+        return
+      } catch (error) {
+        if (isUnreachable(error)) continue
+        this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
+        return
+      }
+    }
+  }
+
+  async #resume(lockTimeoutMs: number): Promise<void> {
     const { definition, ownership } = this.#hosted
     if (definition.readOnly) {
       if (!definition.standby) await this.#hosted.open()
@@ -62,6 +96,7 @@ export class LastRun {
 
   /** For an opening: it waits for the same writes itself. */
   async abandon(): Promise<void> {
+    this.#asking?.abort()
     const recovery = this.#recovery
     this.#recovery = null
     await recovery?.abandon()
@@ -82,4 +117,8 @@ export class LastRun {
       this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
     }
   }
+}
+
+function isUnreachable(error: unknown): error is Refusal {
+  return error instanceof Refusal && error.code === 'record-unreachable'
 }

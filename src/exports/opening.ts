@@ -10,7 +10,6 @@
  * that of two who open at once one wins.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { faultPoint } from '../ownership/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { receiptProblem } from '../interlock/receipt.ts'
@@ -29,6 +28,7 @@ import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity, openImage } from './image.ts'
 import { imageOptions } from './image-options.ts'
 import { OwnershipSide } from './ownership-side.ts'
+import { RecordWait } from './record-wait.ts'
 import { takeOver } from './takeover.ts'
 import type { Fenced } from './takeover.ts'
 import type { ExportDefinition } from './verbs.ts'
@@ -97,10 +97,11 @@ class Opening {
         const attempt = await this.#attempt()
         if ('image' in attempt) return attempt
         if (this.#late || this.#request.abandoned()) throw attempt.notYet
-        await sleep(INTERVAL_MS)
+        await this.#request.ownership.pause(INTERVAL_MS)
       }
     } catch (error) {
-      await this.#forgetHolder()
+      // Where the home did not answer the record may name it all the same.
+      if (!RecordWait.isReason(error)) await this.#forgetHolder()
       throw error
     }
   }

@@ -3,6 +3,7 @@
  * and closes nothing. The export is shown every newer record, which is best effort: safety comes from locks and fences.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
@@ -22,6 +23,8 @@ import { Recovery } from './recovery.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const WATCH_INTERVAL_MS = 1000
+/** How often a record is asked for whose changes are told anyway. */
+const TOLD_INTERVAL_MS = 500
 
 /** File systems that no second host has mounted. A block device may be shared, whatever is behind it. */
 const LOCAL_FILE_SYSTEMS = new Set(['ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'bcachefs', 'tmpfs', 'ramfs', 'overlay'])
@@ -34,6 +37,7 @@ export class OwnershipSide {
   #newest: OwnershipRecord | null = null
   #located: string | null = null
   #endWatch: () => void = () => undefined
+  readonly #pauses = new Set<() => void>()
 
   constructor(context: ExportContext, definition: ExportDefinition) {
     this.#context = context
@@ -68,6 +72,7 @@ export class OwnershipSide {
       this.home.watch?.((newest) => {
         if (newest.kind !== 'record') return
         this.#newest = newest.record
+        for (const end of this.#pauses) end()
         changed(newest.record)
       }, WATCH_INTERVAL_MS) ?? ((): void => undefined)
   }
@@ -76,6 +81,20 @@ export class OwnershipSide {
     const newest = await this.home.readNewest()
     if (newest.kind === 'record') this.#newest = newest.record
     return newest
+  }
+
+  /** Before the record is asked for again: waits that long; where changes are told soon, until one is. */
+  pause(intervalMs: number): Promise<unknown> {
+    if (this.home.tellsSoon !== true) return sleep(intervalMs)
+    return new Promise<void>((resolve) => {
+      const end = (): void => {
+        clearTimeout(timer)
+        this.#pauses.delete(end)
+        resolve()
+      }
+      const timer = setTimeout(end, TOLD_INTERVAL_MS)
+      this.#pauses.add(end)
+    })
   }
 
   /** Everything that decides whether the image may be opened on top of that record. */

@@ -5,7 +5,6 @@
  * long is told of by an event, again and again, because a guest is waiting.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { faultPoint } from '../ownership/fault-point.ts'
 import type { Hold } from '../interlock/range.ts'
 import { proveFree } from '../ownership/generation-lock.ts'
@@ -97,7 +96,7 @@ export class Predecessor {
         )
       }
       this.#alarm()
-      if (this.#entries.length > 0) await sleep(INTERVAL_MS)
+      if (this.#entries.length > 0) await this.#ownership.pause(INTERVAL_MS)
     }
   }
 

@@ -55,6 +55,7 @@ const WAITS_FOR_SOMEBODY: ReadonlySet<RefusalCode> = new Set([
   'record-unreadable',
   'record-io',
   'record-unreachable',
+  'record-moved',
   'image-links',
   'image-changed',
 ])

@@ -262,6 +262,8 @@ export type ExportEvent = { readonly at: string; readonly export: string } & (
       readonly ranges: number
       readonly heldMs: number
     }
+  /** A close waits for the home of its record, which does not answer; or does not wait any more. */
+  | { readonly kind: 'record'; readonly change: 'waiting' | 'written'; readonly detail: string }
   | { readonly kind: 'added' }
   | { readonly kind: 'removed' }
 )

@@ -23,6 +23,7 @@ export const REFUSALS = {
   'idempotency-conflict': { status: 409, title: 'The idempotency key was used for another request' },
   'held-by-other': { status: 409, title: 'Another holder has the image open' },
   'record-unreadable': { status: 409, title: 'The ownership record cannot be understood' },
+  'record-moved': { status: 409, title: 'The ownership record has another home' },
   'takeover-failed': { status: 409, title: 'The holder could not be fenced' },
   'evacuation-incomplete': { status: 409, title: 'Not every export could be closed' },
   'early-refused': { status: 409, title: 'An early handover is not possible here' },

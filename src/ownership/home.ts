@@ -61,6 +61,16 @@ export interface Clearing {
   readonly fence: FenceReport | null
 }
 
+/** The record has another home, or is on its way into this one: it opens nothing here. */
+export interface HomeChange {
+  /** 'gone': to the other home. 'arriving': from there, and not of any use yet. */
+  readonly direction: 'gone' | 'arriving'
+  /** The other home, in words. */
+  readonly home: string
+  /** ISO 8601, UTC. */
+  readonly since: string
+}
+
 export interface OwnershipRecord {
   readonly version: typeof RECORD_VERSION
   /** Grows by one with each swap; the first record has 1. */
@@ -78,6 +88,8 @@ export interface OwnershipRecord {
   readonly draining: readonly DrainingEntry[]
   readonly intent: TakeoverIntent | null
   readonly cleared: Clearing | null
+  /** Only in `closed`. */
+  readonly moved?: HomeChange
 }
 
 /** What a swap writes: the home adds version and sequence. */

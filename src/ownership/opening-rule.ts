@@ -11,12 +11,12 @@
  *                               another host             its close or its lock, with cluster locks; else a fence
  *
  * No time that passes opens anything. A takeover that somebody has begun keeps everybody else out, until another one is
- * asked for deliberately; the host that it is against above all.
+ * asked for deliberately; the host that it is against above all. A record that has another home opens nothing at all.
  */
 
 import type { RefusalCode } from '../foundation/refusal.ts'
 import type { ClearedBy, CloseReason, Durability } from '../interlock/receipt.ts'
-import type { Newest, OwnershipRecord, RecordHolder, TakeoverIntent } from './home.ts'
+import type { HomeChange, Newest, OwnershipRecord, RecordHolder, TakeoverIntent } from './home.ts'
 import type { Kinship } from './kinship.ts'
 import { isThisHost } from './kinship.ts'
 
@@ -69,6 +69,7 @@ export function decideOpening(question: OpeningQuestion): OpeningDecision {
 }
 
 function decideByRecord(record: OwnershipRecord, question: OpeningQuestion): OpeningDecision {
+  if (record.moved !== undefined) return refuseMoved(record.moved)
   if (!question.imageMatches) {
     const { realPath, inode, wwid } = record.image
     const known = wwid ?? `${realPath}, inode ${inode}`
@@ -81,6 +82,15 @@ function decideByRecord(record: OwnershipRecord, question: OpeningQuestion): Ope
   if (record.intent !== null && !question.takeover) return refuseForIntent(record.intent, question)
   if (record.state === 'closed' || handedEarly(record)) return { act: 'open', clearedBy: null }
   return decideByHolder(record, question)
+}
+
+/** Whoever asks has the configuration of another time, or comes in the middle of a move. */
+function refuseMoved({ direction, home, since }: HomeChange): OpeningDecision {
+  const reason =
+    direction === 'gone'
+      ? `since ${since} the ownership record is ${home}, and no longer where this daemon looks for it: see [ownership]`
+      : `a move of the ownership record to here, from ${home}, was begun at ${since} and not finished: ask for it again`
+  return { act: 'refuse', code: 'record-moved', reason }
 }
 
 function decideByHolder(record: OwnershipRecord, question: OpeningQuestion): OpeningDecision {
@@ -145,7 +155,8 @@ export function decideStart(question: OpeningQuestion, durability: Durability): 
   if (newest.kind === 'absent') return { act: 'open' }
   if (newest.kind === 'unreadable') return waitFor(decideOpening(question))
   const { record } = newest
-  if (!question.imageMatches || record.intent !== null) return waitFor(decideOpening({ ...question, takeover: false }))
+  const isOut = !question.imageMatches || record.intent !== null || record.moved !== undefined
+  if (isOut) return waitFor(decideOpening({ ...question, takeover: false }))
   const { closeReason, holder } = record
   const own = isThisHost(question.holder)
   switch (record.state) {

@@ -10,7 +10,15 @@ import type { Range } from '../interlock/range.ts'
 import { CLEARED_BY, CLOSE_REASONS } from '../interlock/receipt.ts'
 import { readFence, readReceipt } from '../interlock/receipt-parser.ts'
 import { RECORD_STATES, RECORD_VERSION } from './home.ts'
-import type { Clearing, DrainingEntry, ImageIdentity, OwnershipRecord, RecordHolder, TakeoverIntent } from './home.ts'
+import type {
+  Clearing,
+  DrainingEntry,
+  HomeChange,
+  ImageIdentity,
+  OwnershipRecord,
+  RecordHolder,
+  TakeoverIntent,
+} from './home.ts'
 
 const FORMAT = 'interlockd-record'
 /** A record with every request of a worker draining, and a receipt with as many aborted, fits. */
@@ -78,6 +86,7 @@ function readRecord(members: Members, value: unknown, sequence: number): Decoded
     draining: members.list('draining', readDraining),
     intent: members.nullable('intent', (name) => readIntent(members.object(name))),
     cleared: members.nullable('cleared', (name) => readClearing(members.object(name))),
+    ...(members.has('moved') && { moved: readHomeChange(members.object('moved')) }),
   }
   members.end()
   refuseContradictions(record)
@@ -145,9 +154,20 @@ function readClearing(members: Members): Clearing {
   return clearing
 }
 
+function readHomeChange(members: Members): HomeChange {
+  const change: HomeChange = {
+    direction: members.oneOf('direction', ['gone', 'arriving']),
+    home: members.text('home'),
+    since: members.time('since'),
+  }
+  members.end()
+  return change
+}
+
 /** What no daemon writes. */
 function refuseContradictions(record: OwnershipRecord): void {
-  const { generation, state, receipt, draining, intent } = record
+  const { generation, state, receipt, draining, intent, moved } = record
+  if (moved !== undefined && state !== 'closed') throw new Malformed(`it is ${state} and has moved`)
   if (receipt !== null && state !== 'closed') throw new Malformed(`it is ${state} and has a receipt`)
   if (receipt !== null && receipt.generation !== generation) {
     throw new Malformed(`it is of generation ${generation} and its receipt of ${receipt.generation}`)

@@ -72,7 +72,17 @@ const LAYERS: Readonly<Record<string, Layer>> = {
   client: { own: ['foundation', '*:types'], node: 'any' },
   handover: { own: ['client', 'foundation'], node: 'any' },
   cli: {
-    own: ['client', 'config', 'daemon', 'foundation', 'handover', 'local-check', 'local-record', 'posix/process'],
+    own: [
+      'client',
+      'config',
+      'daemon',
+      'foundation',
+      'handover',
+      'local-check',
+      'local-record',
+      'posix/process',
+      'record-move',
+    ],
     packages: ['commander', 'pino', 'pino-pretty'],
     node: 'any',
   },

@@ -45,6 +45,8 @@ export interface DaemonOptions {
   readonly environment?: Readonly<Record<string, string>>
   /** False: NBD is served on the Unix socket only. */
   readonly tcp?: boolean
+  /** A program and arguments that start it, such as one that enters a namespace first. */
+  readonly wrapper?: readonly string[]
 }
 
 /** A line of the daemon's log. */
@@ -106,10 +108,12 @@ export async function startDaemon(scratch: Scratch, options: DaemonOptions): Pro
   const nbdPort = await freePort()
   const configurationPath = join(directory, 'interlockd.toml')
   writeFileSync(configurationPath, configurationText({ ...options, stateDirectory }, { controlPath, nbdPath, nbdPort }))
+  const [wrapper, ...wrapped] = options.wrapper ?? []
+  const before = wrapper === undefined ? [] : [...wrapped, process.execPath]
   const program = startProgram(
     scratch,
-    process.execPath,
-    [join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
+    wrapper ?? process.execPath,
+    [...before, join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
     options.environment === undefined ? {} : { environment: options.environment },
   )
   await program.until('ready line of interlockd', READY_TIMEOUT_MS, () => logLines(program).some(saysReady))

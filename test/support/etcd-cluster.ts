@@ -91,9 +91,12 @@ export class EtcdCluster {
   }
 
   /** etcdctl, at all endpoints, as whoever the credentials say. */
-  ctl(commandArguments: readonly string[], credentials: readonly string[] = []): Promise<Outcome> {
+  ctl(commandArguments: readonly string[], credentials: readonly string[] = [], input = ''): Promise<Outcome> {
     const where = ['--endpoints', this.endpoints.join(','), ...this.#credentials, ...credentials]
-    return runProgram(requirePeer('etcdctl'), [...where, ...commandArguments], { environment: { ETCDCTL_API: '3' } })
+    return runProgram(requirePeer('etcdctl'), [...where, ...commandArguments], {
+      environment: { ETCDCTL_API: '3' },
+      input,
+    })
   }
 
   async checked(commandArguments: readonly string[], credentials: readonly string[] = []): Promise<string> {

@@ -1,0 +1,47 @@
+/**
+ * What is said while a close waits for the home of its record: once when the waiting begins, and once when it is over, in
+ * the log and as an event; all the while in the status. It waits for nothing itself.
+ */
+
+import { Refusal } from '../foundation/refusal.ts'
+import type { ExportContext } from './export-context.ts'
+import type { HostedExport } from './hosted-export.ts'
+
+export class RecordWait {
+  readonly #context: ExportContext
+  readonly #hosted: HostedExport
+  #reason: string | null = null
+  #sinceMs = 0
+
+  constructor(context: ExportContext, hosted: HostedExport) {
+    this.#context = context
+    this.#hosted = hosted
+  }
+
+  /** Whether that is a failure of the home, which may be over when it is asked again. */
+  static isReason(error: unknown): error is Refusal {
+    return error instanceof Refusal && (error.code === 'record-unreachable' || error.code === 'record-io')
+  }
+
+  get reason(): string | null {
+    return this.#reason
+  }
+
+  /** `what` waits. Again and again it is one waiting. */
+  begin(what: string, error: Refusal): void {
+    const began = this.#reason === null
+    this.#reason = `${what} waits for its record: ${error.message}`
+    if (!began) return
+    this.#sinceMs = this.#context.now()
+    this.#context.log.warn({ export: this.#hosted.name, code: error.code }, this.#reason)
+    this.#context.emit(this.#hosted.name, { kind: 'record', change: 'waiting', detail: this.#reason })
+  }
+
+  end(): void {
+    if (this.#reason === null) return
+    this.#reason = null
+    const detail = `the record was written after ${Math.round(this.#context.now() - this.#sinceMs)} ms of waiting`
+    this.#context.log.info({ export: this.#hosted.name }, detail)
+    this.#context.emit(this.#hosted.name, { kind: 'record', change: 'written', detail })
+  }
+}
