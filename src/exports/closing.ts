@@ -11,7 +11,7 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { present } from '../foundation/assert.ts'
-import { faultPoint } from '../ownership/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { CloseFacts } from '../interlock/close-procedure.ts'
 import type { Range } from '../interlock/range.ts'

@@ -10,7 +10,7 @@
  * that of two who open at once one wins.
  */
 
-import { faultPoint } from '../ownership/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { receiptProblem } from '../interlock/receipt.ts'
 import type { ClearedBy, Receipt } from '../interlock/receipt.ts'

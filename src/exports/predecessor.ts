@@ -5,7 +5,7 @@
  * long is told of by an event, again and again, because a guest is waiting.
  */
 
-import { faultPoint } from '../ownership/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import type { Hold } from '../interlock/range.ts'
 import { proveFree } from '../ownership/generation-lock.ts'
 import type { DrainingEntry, OwnershipRecord } from '../ownership/home.ts'

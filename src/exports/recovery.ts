@@ -6,7 +6,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { faultPoint } from '../ownership/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { buildReceipt } from '../interlock/receipt.ts'
 import type { ClearedBy, Receipt } from '../interlock/receipt.ts'
 import { proveFree } from '../ownership/generation-lock.ts'

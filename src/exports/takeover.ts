@@ -4,7 +4,7 @@
  * whatever the command took its time for. Where fencing fails the intent is withdrawn, and nothing has been opened.
  */
 
-import { faultPoint } from '../ownership/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { FenceReport } from '../interlock/receipt.ts'
 import { fenceHost, fenceProblem } from '../ownership/fence.ts'

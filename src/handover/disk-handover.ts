@@ -11,7 +11,7 @@
 
 import type { ControlClient, ExportStatus, Receipt } from '../client/index.ts'
 import { formatEndpoint } from '../foundation/endpoint.ts'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import type { Ending, Failure } from './ending.ts'
 import { StepFailed, failureOf, hasCode } from './ending.ts'
 import { ask, pause } from './errand.ts'

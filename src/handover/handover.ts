@@ -4,7 +4,7 @@
  * one: where the source has ended and the record says that the destination may open, it goes on.
  */
 
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { DiskHandover } from './disk-handover.ts'
 import type { Ending, Failure } from './ending.ts'
 import { StepFailed } from './ending.ts'

@@ -9,7 +9,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlProblem, ControlUnreachable } from '../client/index.ts'
 import type { ExportStatus, Receipt } from '../client/index.ts'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import type { Ending, Failure } from './ending.ts'
 import { ask } from './errand.ts'
 import { handedEarly } from './standing.ts'

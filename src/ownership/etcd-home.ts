@@ -13,7 +13,7 @@
 
 import { randomBytes } from 'node:crypto'
 import { assert } from '../foundation/assert.ts'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { EtcdClient } from './etcd/client.ts'
 import { EtcdFailure } from './etcd/failure.ts'

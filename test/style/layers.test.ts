@@ -51,10 +51,12 @@ const LAYERS: Readonly<Record<string, Layer>> = {
     packages: ['commander', 'smol-toml'],
     node: ['node:fs', 'node:os', 'node:path', 'node:util'],
   },
-  ownership: { own: ['foundation', 'interlock', 'posix', 'blocking'], node: 'any' },
+  // Where tests have a process die, between the durable steps of whoever names them.
+  'fault-points': { own: ['foundation'], node: ['node:fs'] },
+  ownership: { own: ['fault-points', 'foundation', 'interlock', 'posix', 'blocking'], node: 'any' },
   exports: {
     own: [
-      ...['foundation', 'interlock', 'plane-link', 'ownership', 'posix', 'blocking', 'config/limits'],
+      ...['fault-points', 'foundation', 'interlock', 'plane-link', 'ownership', 'posix', 'blocking', 'config/limits'],
       // The registry is the catalogue that negotiation asks: it says in the protocol's words what an export offers.
       ...['nbd/export-catalogue:types', 'nbd/transmission-flags'],
     ],
@@ -70,7 +72,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
   // Whoever talks to a daemon from outside.
   client: { own: ['foundation', '*:types'], node: 'any' },
-  handover: { own: ['client', 'foundation'], node: 'any' },
+  handover: { own: ['client', 'fault-points', 'foundation'], node: 'any' },
   cli: {
     own: [
       'client',

@@ -1,11 +1,11 @@
 import { existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { faultPoint } from '../../src/ownership/fault-point.ts'
+import { faultPoint } from '../../src/fault-points/fault-point.ts'
 import { runProgram, startProgram } from '../support/foreign-program.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
-const MODULE = join(import.meta.dirname, '../../src/ownership/fault-point.ts')
+const MODULE = join(import.meta.dirname, '../../src/fault-points/fault-point.ts')
 const SCRIPT = `
   import { faultPoint } from ${JSON.stringify(MODULE)}
   for (const name of ['a', 'b', 'a', 'b']) {
