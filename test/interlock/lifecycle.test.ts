@@ -95,6 +95,7 @@ describe('the verbs', () => {
       ['close', 'repeat', '-', 'begin', 'join', 'repeat', '-'],
       ['standby', 'repeat', '-', '-', '-', 'begin', 'begin'],
       ['clear', 'begin', '-', 'begin', 'begin', '-', '-'],
+      ['adopt', 'begin', '-', '-', '-', 'begin', 'begin'],
       ['fence', 'begin', 'begin', 'begin', 'begin', 'begin', 'repeat'],
       ['remove', 'begin', '-', '-', '-', 'begin', 'begin'],
     ])
