@@ -17,6 +17,7 @@ import { chooseEngine } from './engine/choice.ts'
 import { Preflight } from './exports/preflight/preflight.ts'
 import { ExportRegistry } from './exports/registry.ts'
 import { ExportStacks } from './exports/stacks.ts'
+import { within } from './exports/within.ts'
 import { WorkerPool } from './exports/worker-pool.ts'
 import { eachAtOnce } from './foundation/at-once.ts'
 import { formatEndpoint } from './foundation/endpoint.ts'
@@ -27,6 +28,8 @@ import type { LocalIdentity } from './ownership/local-identity.ts'
 import { LocalHost } from './ownership/local-host.ts'
 import { notifySystemd, raiseResourceLimit } from './posix/process.ts'
 import { RecordHomes } from './record-homes.ts'
+import { reload } from './reload.ts'
+import type { ReloadOutcome } from './reload.ts'
 
 export interface StopOutcome {
   /** One sentence for each export that could not be closed. */
@@ -41,6 +44,11 @@ export interface Daemon {
   readonly stopped: Promise<StopOutcome>
   /** Closes all exports, then everything else. Asked again it is the same stop. */
   stop(): Promise<StopOutcome>
+  /**
+   * Takes over what can change while it runs, and says what did not. One at a time; a stop comes before. Rejects as `read`
+   * throws, and then nothing has changed.
+   */
+  reload(read: () => Configuration): Promise<ReloadOutcome>
   /** For a process that is about to kill itself: wakes whoever sleeps in the kernel. */
   abandon(): void
 }
@@ -49,6 +57,8 @@ export interface Daemon {
 const START_LOCK_TIMEOUT_MS = 30_000
 /** As many as there are threads that can wait for their records. */
 const STARTS_AT_ONCE = 16
+/** After every close has ended nothing can be lost any more, and nobody waits long for a standby's dead image. */
+const DISPOSAL_TIMEOUT_MS = 5_000
 const IMAGE_THREADS_MAX = 16
 /** A record on a dead file server keeps one for as long as it is dead. */
 const RECORD_THREADS_MAX = 16
@@ -66,12 +76,14 @@ export async function startDaemon(configuration: Configuration, log: Logger): Pr
 }
 
 class DaemonBuild {
-  readonly #configuration: Configuration
+  /** What is in force: after a reload it differs from what the daemon was started with. */
+  #configuration: Configuration
   readonly #log: Logger
   /** What to end, newest first. */
   readonly #disposals: (() => Promise<void>)[] = []
   #phase = 'starting'
   #stopping: Promise<StopOutcome> | null = null
+  #reloading: Promise<unknown> = Promise.resolve()
   #resolveStopped: (outcome: StopOutcome) => void = () => undefined
   readonly #stopped = new Promise<StopOutcome>((resolve) => {
     this.#resolveStopped = resolve
@@ -91,16 +103,19 @@ class DaemonBuild {
     const host = this.#own(await LocalHost.establish(configuration.stateDirectory, records))
     const { identity } = host
     const homes = this.#own(new RecordHomes(configuration.ownership, records, this.#log))
+    // Changed in place by a reload: a takeover asks it when it begins.
+    const fencing = { ...configuration.fencing }
     const workers = this.#startWorkers()
     await workers.pool.start()
     const registry = new ExportRegistry({
       host,
-      fencing: configuration.fencing,
+      fencing,
       log: this.#log,
       engine: workers.engine,
       images,
       stacks,
       workersCount: configuration.workers,
+      holdAlarmMs: configuration.limits.holdAlarmMs,
       now: () => performance.now(),
       homeOf: ({ imageId, name }) => homes.homeOf(imageId ?? name),
       place: (index) => workers.pool.place(index),
@@ -121,6 +136,7 @@ class DaemonBuild {
       listening,
       stopped: this.#stopped,
       stop: () => this.#stop(registry, listeners),
+      reload: (read) => this.#reload(read, registry, fencing),
       abandon: () => {
         workers.pool.abandon()
       },
@@ -228,6 +244,33 @@ class DaemonBuild {
     return listeners
   }
 
+  #reload(
+    read: () => Configuration,
+    registry: ExportRegistry,
+    fencing: Configuration['fencing'],
+  ): Promise<ReloadOutcome> {
+    const reloading = this.#reloading.then(async () => {
+      if (this.#phase !== 'ready') return { applied: [], notApplied: [`the daemon is ${this.#phase}`] }
+      notifySystemd(`RELOADING=1\nMONOTONIC_USEC=${process.hrtime.bigint() / 1000n}`)
+      try {
+        const { inForce, ...outcome } = await reload(this.#configuration, read(), {
+          registry,
+          setLogLevel: (level) => {
+            this.#log.level = level
+          },
+          setFencing: (changed) => Object.assign(fencing, changed),
+          lockTimeoutMs: START_LOCK_TIMEOUT_MS,
+        })
+        this.#configuration = inForce
+        return outcome
+      } finally {
+        notifySystemd('READY=1')
+      }
+    })
+    this.#reloading = reloading.catch(() => undefined)
+    return reloading
+  }
+
   #stop(registry: ExportRegistry, listeners: readonly Listener[]): Promise<StopOutcome> {
     this.#stopping ??= this.#stopAll(registry, listeners).then((outcome) => {
       this.#resolveStopped(outcome)
@@ -243,7 +286,15 @@ class DaemonBuild {
     await Promise.all(listeners.map((listener) => listener.close()))
     const unclosed = await this.#closeExports(registry)
     for (const sentence of unclosed) this.#log.error({ export: sentence }, 'an export was not closed')
-    if (unclosed.length === 0) await this.dispose()
+    if (
+      unclosed.length === 0 &&
+      (await within(
+        this.dispose().then(() => true),
+        DISPOSAL_TIMEOUT_MS,
+      )) === null
+    ) {
+      this.#log.warn('everything is closed, and something that only reads does not end: an image that does not answer')
+    }
     this.#log.info({ unclosed: unclosed.length }, 'stopped')
     return { unclosed }
   }

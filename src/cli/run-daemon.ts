@@ -39,7 +39,7 @@ class DaemonRun {
     })
     for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => this.#stopBySignal(signal))
     process.on('SIGHUP', () => {
-      this.#checkConfiguration()
+      void this.#reload()
     })
     try {
       this.#daemon = await startDaemon(configuration, this.#log)
@@ -88,17 +88,23 @@ class DaemonRun {
     endAtOnce()
   }
 
-  /** A running daemon takes exports by the control API; what the file says now is checked, and used at the next start. */
-  #checkConfiguration(): void {
+  /** What cannot change while it runs is named, and counts from the next start; a file with mistakes changes nothing. */
+  async #reload(): Promise<void> {
+    if (this.#daemon === undefined) {
+      this.#log.info('SIGHUP: the daemon is still starting: ask again when it is ready')
+      return
+    }
     try {
-      const { file, exports } = this.#readAgain()
-      this.#log.info(
-        { file, exports: exports.length },
-        'SIGHUP: the configuration is well formed; it counts from the next start',
-      )
+      const { applied, notApplied } = await this.#daemon.reload(this.#readAgain)
+      const facts = { applied, notApplied }
+      if (notApplied.length > 0) this.#log.warn(facts, 'SIGHUP: the configuration was read again, and is used in part')
+      else this.#log.info(facts, 'SIGHUP: the configuration was read again')
     } catch (error) {
       if (!(error instanceof ConfigurationError)) throw error
-      this.#log.error({ problems: error.problems }, 'SIGHUP: the configuration has mistakes; the next start would fail')
+      this.#log.error(
+        { problems: error.problems },
+        'SIGHUP: the configuration has mistakes, and nothing of it is used; the next start would fail',
+      )
     }
   }
 }

@@ -165,6 +165,7 @@ function readLimits(reader: TableReader): Partial<OperatorLimits> {
     requestsPerConnectionMax: reader.take('requests_per_connection_max', count),
     arenaBytes: reader.take('arena_bytes', checkSizeBytes),
     closeTimeoutMs: reader.take('close_timeout', checkDurationMs),
+    holdAlarmMs: reader.take('hold_alarm', checkDurationMs),
   })
   for (const { key, problem } of limitProblems({ ...DEFAULT_OPERATOR_LIMITS, ...limits })) reader.reject(key, problem)
   reader.finish()

@@ -51,6 +51,8 @@ const limits = {
   /** Milliseconds that one call to the home of the records may take at least, and at most. */
   recordTimeoutMsMin: 1_000,
   recordTimeoutMsMax: 300_000,
+  /** Milliseconds that writes are held back for a predecessor before it is said, and said again. */
+  holdAlarmMs: 10_000,
   /** Longest duration that configuration or API take. */
   durationMsMax: 2_147_483_647,
   /** Bytes of one HTTP request body; a receipt with every slot aborted fits. */
@@ -92,6 +94,8 @@ export interface OperatorLimits {
   readonly arenaBytes: number
   /** How long SIGTERM waits for the exports to close. */
   readonly closeTimeoutMs: number
+  /** How long writes may be held back for a predecessor before that is an event, and one again. */
+  readonly holdAlarmMs: number
 }
 
 export const DEFAULT_OPERATOR_LIMITS: OperatorLimits = Object.freeze({
@@ -100,6 +104,7 @@ export const DEFAULT_OPERATOR_LIMITS: OperatorLimits = Object.freeze({
   requestsPerConnectionMax: LIMITS.requestsPerConnectionMax,
   arenaBytes: LIMITS.arenaBytes,
   closeTimeoutMs: LIMITS.closeTimeoutMs,
+  holdAlarmMs: LIMITS.holdAlarmMs,
 })
 
 /** Names that are the same in a URL, a log line and a shell: no separator, no space, never "." or "..". */
@@ -122,6 +127,7 @@ export function limitProblems(limits: OperatorLimits): LimitProblem[] {
   within('handshake_timeout', limits.handshakeTimeoutMs, 100, 3_600_000)
   within('requests_per_connection_max', limits.requestsPerConnectionMax, 1, LIMITS.slotsPerWorker)
   within('close_timeout', limits.closeTimeoutMs, 1000, LIMITS.durationMsMax)
+  within('hold_alarm', limits.holdAlarmMs, 100, LIMITS.durationMsMax)
   within('arena_bytes', limits.arenaBytes, LIMITS.arenaBytesMin, LIMITS.arenaBytesMax)
   if (problems.length === 0 && !isPowerOfTwo(limits.arenaBytes)) {
     problems.push({ key: 'arena_bytes', problem: `must be a power of two, and is ${limits.arenaBytes}` })

@@ -90,6 +90,7 @@ export class Metrics {
 
   #count(event: ExportEvent): void {
     const labels = { export: event.export }
+    if (event.kind === 'hold' && event.change === 'overdue') this.#happenings.holdsOverdue.inc(labels)
     if (event.kind === 'fault') this.#happenings.faults.inc(labels)
     if (event.kind !== 'receipt') return
     const { reason, clearedBy, elapsedMs } = event.receipt
@@ -156,6 +157,12 @@ function happeningMetrics(registry: Registry) {
     faults: new Counter({
       name: 'interlockd_faults_total',
       help: 'Faults of an image or its worker',
+      labelNames: ['export'],
+      registers,
+    }),
+    holdsOverdue: new Counter({
+      name: 'interlockd_holds_overdue_total',
+      help: 'Alarms that writes have been held back for a predecessor for longer than hold_alarm',
       labelNames: ['export'],
       registers,
     }),

@@ -35,6 +35,8 @@ export interface ExportContext {
   readonly engine: Placement['engine']
   /** For opening, locking and closing images. */
   readonly images: BlockingRunner
+  /** How long writes are held back for a predecessor before that is said. */
+  readonly holdAlarmMs: number
   /** Milliseconds of a monotonic clock. */
   readonly now: () => number
   /** The home of an image's record. */

@@ -18,7 +18,6 @@ import { isDraining } from './record-keeper.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const INTERVAL_MS = 50
-const ALARM_MS = 10_000
 
 export class Predecessor {
   readonly #context: ExportContext
@@ -127,7 +126,7 @@ export class Predecessor {
 
   #alarm(): void {
     const heldMs = Math.round(this.heldForMs)
-    if (heldMs < this.#alarmedMs + ALARM_MS) return
+    if (heldMs < this.#alarmedMs + this.#context.holdAlarmMs) return
     this.#alarmedMs = heldMs
     for (const { generation, holder, ranges } of this.#entries) {
       const fields = { export: this.#definition.name, generation, holder, ranges: ranges.length, heldMs }

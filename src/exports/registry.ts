@@ -283,8 +283,8 @@ export class ExportRegistry implements ExportVerbs {
   /** Closes everything that is open, all at once. Settles when every close has ended; says which did not end closed. */
   async closeAll(): Promise<readonly string[]> {
     this.#refusesOpening = true
-    const open = [...this.#exports.values()].filter(({ state }) => state !== 'standby' && state !== 'closed')
-    const failures = await Promise.all(open.map((hosted) => closeForShutdown(hosted)))
+    // Also those that are not open: one that is about to be learns of it.
+    const failures = await Promise.all([...this.#exports.values()].map((hosted) => closeForShutdown(hosted)))
     return failures.filter((failure) => failure !== null)
   }
 
@@ -322,6 +322,7 @@ export class ExportRegistry implements ExportVerbs {
 
   #register(definition: ExportDefinition): HostedExport {
     const { name } = definition
+    if (this.#refusesOpening) throw new Refusal('shutting-down', 'the daemon is shutting down and adds nothing')
     if (this.#exports.has(name)) throw new Refusal('export-exists', `there is an export '${name}' already`)
     if (this.#exports.size >= LIMITS.exportsMax) {
       throw new Refusal('export-exists', `a daemon serves ${LIMITS.exportsMax} exports at most`)

@@ -3,11 +3,11 @@
  */
 
 import { createServer } from 'node:net'
-import { existsSync, truncateSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { connect } from '../../src/client/index.ts'
-import { spawnNode } from '../support/child-process.ts'
+import { spawnNode, spawnProgram } from '../support/child-process.ts'
 import { INTERLOCKD, runControl, runProgram } from '../support/control-command.ts'
 import type { Program } from '../support/foreign-program.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
@@ -53,6 +53,9 @@ const linesOf = ({ stderr }: { readonly stderr: string }): Record<string, unknow
     .split('\n')
     .filter((line) => line.startsWith('{') && line.endsWith('}'))
     .map((line) => JSON.parse(line) as Record<string, unknown>)
+
+const saidAtHangup = (program: Program): Record<string, unknown>[] =>
+  linesOf(program).filter(({ msg }) => String(msg).startsWith('SIGHUP: '))
 
 const messagesOf = (said: { readonly stderr: string }): unknown[] => linesOf(said).map(({ msg }) => msg)
 
@@ -160,16 +163,63 @@ describe('a life', () => {
     expect((await again.exited).status).toBe(0)
   })
 
-  test('SIGHUP looks at the configuration and never ends it', async () => {
+  test('SIGHUP: exports come and go, the log changes its level, and what stays is named', async () => {
+    const there = place()
+    const config = (level: string, ...exports: string[]): void => {
+      const lines =
+        readFileSync(there.file, 'utf8')
+          .split('[[export]]')[0]
+          ?.replace(/log_level.*\n/u, '') ?? ''
+      const tables = exports.map((name) => `[[export]]\nname = "${name}"\npath = "${name}.raw"\nstandby = true\n`)
+      writeFileSync(there.file, `log_level = "${level}"\n${lines}${tables.join('')}`)
+    }
+    const again = async (): Promise<Record<string, unknown>> => {
+      const before = saidAtHangup(daemon).length
+      daemon.signal('SIGHUP')
+      await daemon.until('the outcome', 10_000, () => saidAtHangup(daemon).length > before)
+      return saidAtHangup(daemon).at(-1) ?? {}
+    }
+    const daemon = await startDaemon(there)
+    for (const name of ['vdb', 'vdc']) {
+      writeFileSync(join(there.directory, `${name}.raw`), '')
+      truncateSync(join(there.directory, `${name}.raw`), 1024 * 1024)
+    }
+    config('debug', 'vdb', 'vdc')
+    expect(await again()).toMatchObject({
+      level: 'warn',
+      applied: ['log_level is debug, and was info', "export 'vdb' is added", "export 'vdc' is added"],
+      notApplied: [expect.stringMatching(/^export 'vda' stays: .*is open and cannot 'remove'/)],
+    })
+    expect((await runControl(there, ['status'])).stdout).toMatch(/^vda +open[^]*^vdb +standby[^]*^vdc +standby/m)
+    await runControl(there, ['close', 'vda'])
+    writeFileSync(there.file, `workers = 2\n${readFileSync(there.file, 'utf8')}`)
+    config('debug', 'vdb')
+    expect(await again()).toMatchObject({
+      applied: ["export 'vda' is removed", "export 'vdc' is removed"],
+      notApplied: ['workers counts from the next start'],
+    })
+    expect((await runControl(there, ['status'])).stdout).toMatch(/^NAME[^\n]*\nvdb +standby[^\n]*\n$/)
+    writeFileSync(there.file, 'frobs = 1')
+    expect(await again()).toMatchObject({ level: 'error', problems: [expect.stringMatching(/:1: 'frobs'/)] })
+    expect(await runControl(there, ['status', 'vdb'])).toMatchObject({ status: 0 })
+  })
+
+  test('QEMU with a reconnect delay rides through a stop and the next start, and sees nothing of it', async () => {
     const there = place()
     const daemon = await startDaemon(there)
-    daemon.signal('SIGHUP')
-    await daemon.until('the verdict', 10_000, () => daemon.stderr.includes('SIGHUP: the configuration is well formed'))
-    writeFileSync(there.file, 'frobs = 1')
-    daemon.signal('SIGHUP')
-    await daemon.until('the mistakes', 10_000, () => daemon.stderr.includes('SIGHUP: the configuration has mistakes'))
-    expect(linesOf(daemon).at(-1)?.['problems']).toEqual([expect.stringMatching(/:1: 'frobs' is not a known key/)])
-    expect(await runControl(there, ['status', 'vda'])).toMatchObject({ status: 0 })
+    const image = `driver=nbd,server.type=unix,server.path=${join(there.directory, 'n.sock')},export=vda,reconnect-delay=120`
+    const commands = ['write -P 1 0 64k', 'sleep 1500', 'read -P 1 0 64k', 'write -P 2 64k 64k', 'read -P 2 64k 64k']
+    const guest = spawnProgram('qemu-io', [...commands.flatMap((command) => ['-c', command]), '--image-opts', image])
+    await guest.until('the first write', 30_000, () => guest.stdout.includes('wrote 65536/65536'))
+    daemon.signal('SIGTERM')
+    expect((await daemon.exited).status).toBe(0)
+    const next = await startDaemon(there)
+    const { status, stdout, stderr } = await guest.exited
+    expect([status, stderr]).toEqual([0, ''])
+    expect(stdout.match(/(?:wrote|read) 65536\/65536 bytes/g)).toHaveLength(4)
+    expect(stdout).not.toContain('failed')
+    next.signal('SIGTERM')
+    expect((await next.exited).status).toBe(0)
   })
 
   test('two daemons cannot have one control socket', async () => {

@@ -134,6 +134,7 @@ describe('the file', () => {
       'requests_per_connection_max = 32',
       'arena_bytes = "128MiB"',
       'close_timeout = "2m"',
+      'hold_alarm = "1m"',
       '[[export]]',
       'name = "vda"',
       'path = "images/vda.raw"',
@@ -187,6 +188,7 @@ describe('the file', () => {
         requestsPerConnectionMax: 32,
         arenaBytes: 128 * 1024 * 1024,
         closeTimeoutMs: 120_000,
+        holdAlarmMs: 60_000,
       },
       exports: [
         {

@@ -59,6 +59,7 @@ describe('limits', () => {
         fc.integer({ min: 20, max: 31 }).map((exponent) => 2 ** exponent),
       ),
       closeTimeoutMs: fc.constant(80_000),
+      holdAlarmMs: fc.constant(10_000),
     })
     fc.assert(
       fc.property(limits, (candidate) => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import * as wire from '../nbd/handshake-script.ts'
@@ -15,6 +16,21 @@ const GO = Buffer.concat([wire.clientFlags(3), wire.option(wire.GO, wire.infoDat
 const unixUrl = (): string => `unix:${join(temporaryDirectory('intake'), 'nbd.sock')}`
 const adoptedBy = (intake: IntakeProcess, nth = 0): Promise<Record<string, unknown>> =>
   eventually('an adopted connection', () => intake.said('adopted')[nth]?.['adopted'] as Record<string, unknown>)
+/** As /proc/net/tcp says it. */
+const KEEPALIVE_TIMER = '02'
+
+/** The timer that the kernel runs for the server's end of this connection. */
+function timerOf(socket: Socket): string | undefined {
+  const portOf = (address: string | undefined): number => Number(`0x${address?.split(':')[1] ?? ''}`)
+  const lines = readFileSync('/proc/net/tcp', 'utf8')
+    .split('\n')
+    .map((line) => line.trim().split(/ +/u))
+  const line = lines.find(
+    ([, local, remote]) => portOf(local) === socket.remotePort && portOf(remote) === socket.localPort,
+  )
+  return line?.[5]?.split(':')[0]
+}
+
 const warningsOf = (intake: IntakeProcess): unknown[] =>
   intake.said('log').flatMap((line) => (line['log'] === 'warn' ? [line['message']] : []))
 
@@ -32,6 +48,15 @@ describe('a listener', () => {
       ports.push(adopted['peer'])
     }
     expect(ports[0]).not.toBe(ports[1])
+  })
+
+  it('probes a TCP peer that is silent, so that one that vanished is noticed', async () => {
+    const intake = await startIntake({ url: TCP })
+    const socket = await intake.connect()
+    socket.write(GO)
+    await adoptedBy(intake)
+    await eventually('only the timer of the probes to run', () => timerOf(socket) === KEEPALIVE_TIMER)
+    socket.end()
   })
 
   it('tells an IPv4 peer by its own address on a socket for both families', async () => {

@@ -43,6 +43,11 @@ export interface WitnessDisk {
   failFlushes(failing: boolean): void
   /** Writes stay in the disk until they are let go of: no clock decides how long. */
   holdWrites(holding: boolean): void
+  /**
+   * The disk answers nothing until it is let go on. Not even SIGKILL ends a process that waits for it, so whoever stops it
+   * sees to it that it goes on before that process is ended.
+   */
+  freeze(frozen: boolean): void
   /** kill -9 of the disk: what its cache held is gone, and everything fails from now on. */
   cutPower(): Promise<void>
   /** A loop device over the image, gone with the scratch. */
@@ -100,6 +105,9 @@ export async function startWitnessDisk(scratch: Scratch, options: WitnessDiskOpt
           trigger(holdTrigger, false)
         })
       trigger(holdTrigger, holding)
+    },
+    freeze: (frozen) => {
+      disk.signal(frozen ? 'SIGSTOP' : 'SIGCONT')
     },
     cutPower: async () => {
       await disk.stop('SIGKILL')
