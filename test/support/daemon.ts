@@ -7,7 +7,7 @@
  */
 
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { ControlledDaemon, PROJECT } from './controlled-daemon.ts'
 import { startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
@@ -108,17 +108,37 @@ export async function startDaemon(scratch: Scratch, options: DaemonOptions): Pro
   const nbdPort = await freePort()
   const configurationPath = join(directory, 'interlockd.toml')
   writeFileSync(configurationPath, configurationText({ ...options, stateDirectory }, { controlPath, nbdPath, nbdPort }))
-  const [wrapper, ...wrapped] = options.wrapper ?? []
+  return launch(scratch, configurationPath, { stateDirectory, controlPath, nbdPath, nbdPort }, options)
+}
+
+/** The same host again, after its daemon has ended: same configuration, same addresses. */
+export function startAgain(
+  scratch: Scratch,
+  { stateDirectory, controlPath, nbdPath, nbdPort }: Daemon,
+  environment?: Readonly<Record<string, string>>,
+): Promise<Daemon> {
+  const configurationPath = join(dirname(controlPath), 'interlockd.toml')
+  const options = environment === undefined ? {} : { environment }
+  return launch(scratch, configurationPath, { stateDirectory, controlPath, nbdPath, nbdPort }, options)
+}
+
+async function launch(
+  scratch: Scratch,
+  configurationPath: string,
+  places: { stateDirectory: string; controlPath: string; nbdPath: string; nbdPort: number },
+  { wrapper: wrapping = [], environment }: Pick<DaemonOptions, 'wrapper' | 'environment'>,
+): Promise<Daemon> {
+  const [wrapper, ...wrapped] = wrapping
   const before = wrapper === undefined ? [] : [...wrapped, process.execPath]
   const program = startProgram(
     scratch,
     wrapper ?? process.execPath,
     [...before, join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
-    options.environment === undefined ? {} : { environment: options.environment },
+    environment === undefined ? {} : { environment },
   )
   await program.until('ready line of interlockd', READY_TIMEOUT_MS, () => logLines(program).some(saysReady))
-  if (!existsSync(controlPath)) throw new Error(`interlockd is ready without a control socket; ${program.said}`)
-  return new Daemon(program, { stateDirectory, controlPath, nbdPath, nbdPort })
+  if (!existsSync(places.controlPath)) throw new Error(`interlockd is ready without a control socket; ${program.said}`)
+  return new Daemon(program, places)
 }
 
 function configurationText(
