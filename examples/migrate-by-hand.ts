@@ -45,14 +45,29 @@ async function migrate(): Promise<void> {
     // The guest stops here. The close runs beside whatever else there is to do.
     await source.close(name, { wait: false, nonce })
     const closed = await outcomeOf(source.close(name, { timeoutMs: 30_000, nonce }))
-    if (closed.kind === 'unreachable') return await bringBack(closed.reason)
-    if (closed.kind === 'refused') return await bringBack(explain(closed.problem))
-    if (!closed.value.done) return await bringBack('it is still closing')
+    if (closed.kind === 'unreachable') {
+      await bringBack(closed.reason)
+      return
+    }
+    if (closed.kind === 'refused') {
+      await bringBack(explain(closed.problem))
+      return
+    }
+    if (!closed.value.done) {
+      await bringBack('it is still closing')
+      return
+    }
     const { receipt } = closed.value
     const proof = nonce === null ? {} : { receipt }
     const opened = await outcomeOf(destination.open(name, { ...proof, timeoutMs: 5_000 }))
-    if (opened.kind === 'unreachable') return await bringBack(opened.reason)
-    if (opened.kind === 'refused') return await bringBack(explain(opened.problem))
+    if (opened.kind === 'unreachable') {
+      await bringBack(opened.reason)
+      return
+    }
+    if (opened.kind === 'refused') {
+      await bringBack(explain(opened.problem))
+      return
+    }
     // The guest goes on here.
     console.log(`generation ${receipt.generation} closed: ${receipt.drained.requests} requests drained`)
     console.log(`generation ${opened.value.generation} is open at the destination`)
