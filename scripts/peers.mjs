@@ -83,6 +83,8 @@ const NEEDED = {
     e2fsprogs: ['debugfs', 'e2fsck', 'mke2fs'],
     'util-linux': ['setpriv'],
     'xz-utils': ['xz'],
+    gcc: ['gcc'],
+    'libc6-dev': ['/usr/include/stdio.h'],
   },
   docker: {
     'docker.io': ['dockerd', 'docker'],

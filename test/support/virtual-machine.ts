@@ -7,16 +7,16 @@
  * The machine is emulated, so that it runs anywhere; all times inside are several times longer than outside.
  */
 
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
-import { basename, join } from 'node:path'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { debianKernel, moduleClosure } from './debian-kernel.ts'
-import type { DebianKernel } from './debian-kernel.ts'
-import { runChecked, startProgram } from './foreign-program.ts'
+import { debianKernel } from './debian-kernel.ts'
+import { startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
 import { freePort } from './free-port.ts'
+import { LOAD_MODULES, layInitramfs, packInitramfs } from './initramfs.ts'
 import type { Scratch } from './scratch.ts'
 
 export interface VirtualMachineOptions {
@@ -46,7 +46,7 @@ const INIT = `#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sys /sys
 /bin/busybox mount -t devtmpfs dev /dev
-while read -r module; do /bin/busybox insmod "/modules/$module" || echo "insmod $module failed"; done < /modules/order
+${LOAD_MODULES}
 /bin/busybox ip link set lo up
 /bin/busybox ip link set eth0 up
 /bin/busybox ip addr add 10.0.2.15/24 dev eth0
@@ -171,14 +171,11 @@ export async function startVirtualMachine(
   const kernel = await debianKernel()
   const directory = scratch.directory('machine')
   const content = join(directory, 'initramfs')
-  await fillInitramfs(kernel, content, [
-    ...OWN_MODULES,
-    ...(options.drives === undefined ? [] : ['virtio_blk']),
-    ...(options.modules ?? []),
-  ])
+  const drivers = options.drives === undefined ? [] : ['virtio_blk']
+  await layInitramfs(kernel, content, [...OWN_MODULES, ...drivers, ...(options.modules ?? [])], INIT)
+  writeFileSync(join(content, 'commands'), COMMANDS)
   if (options.withProject === true) copyProject(join(content, 'project'))
-  const initramfs = join(directory, 'initramfs.cpio')
-  await runChecked('sh', ['-c', 'find . | cpio --quiet -o -H newc > "$1"', 'sh', initramfs], { directory: content })
+  const initramfs = await packInitramfs(content, join(directory, 'initramfs.cpio'))
   const socketPath = join(directory, 'commands.sock')
   const forwarded = new Map<number, number>()
   for (const port of options.forwardedPorts ?? []) forwarded.set(port, await freePort())
@@ -195,7 +192,7 @@ export async function startVirtualMachine(
     '-virtfs',
     'local,path=/,mount_tag=hostroot,security_model=passthrough,readonly=on,multidevs=remap',
   ])
-  const port = await connectCommands(program, socketPath)
+  const port = await connectSerialPort(program, socketPath)
   scratch.defer('command port of the machine', () => {
     port.destroy()
   })
@@ -205,7 +202,7 @@ export async function startVirtualMachine(
 }
 
 /** The socket appears a little after QEMU has started, and a long time before the machine says anything. */
-async function connectCommands(program: Program, socketPath: string): Promise<Socket> {
+export async function connectSerialPort(program: Program, socketPath: string): Promise<Socket> {
   for (;;) {
     const port = await new Promise<Socket | undefined>((resolve) => {
       const socket = connect(socketPath)
@@ -220,19 +217,6 @@ async function connectCommands(program: Program, socketPath: string): Promise<So
     if (!program.running) throw new Error(program.said)
     await sleep(20)
   }
-}
-
-async function fillInitramfs(kernel: DebianKernel, directory: string, modules: readonly string[]): Promise<void> {
-  mkdirSync(join(directory, 'bin'), { recursive: true })
-  mkdirSync(join(directory, 'modules'))
-  const files = await moduleClosure(kernel, modules)
-  for (const file of files) copyFileSync(file, join(directory, 'modules', basename(file)))
-  writeFileSync(join(directory, 'modules/order'), files.map((file) => `${basename(file)}\n`).join(''))
-  const { stdout: busybox } = await runChecked('sh', ['-c', 'command -v busybox'])
-  copyFileSync(busybox.trim(), join(directory, 'bin/busybox'))
-  chmodSync(join(directory, 'bin/busybox'), 0o755)
-  writeFileSync(join(directory, 'init'), INIT, { mode: 0o755 })
-  writeFileSync(join(directory, 'commands'), COMMANDS)
 }
 
 function copyProject(directory: string): void {
