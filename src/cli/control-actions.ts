@@ -17,6 +17,8 @@ import type { EvacuationFlags } from './evacuation-verb.ts'
 import { StackUnsafe, UsageError } from './exit-code.ts'
 import type { HandoverFlags, HandoverSurroundings } from './handover-action.ts'
 import { runHandover } from './handover-action.ts'
+import type { MigrateFlags } from './migrate-action.ts'
+import { runMigration } from './migrate-action.ts'
 import { checkedStack } from './stack-check.ts'
 import { stackDetails } from './stack-presentation.ts'
 import { eventLine, exportDetails, exportTable, receiptDetails, requestTable } from './presentation.ts'
@@ -150,6 +152,10 @@ export class ControlActions {
 
   handover(name: string, flags: HandoverFlags): Promise<void> {
     return runHandover(this.#surroundings, name, flags)
+  }
+
+  migrateQemu(flags: MigrateFlags): Promise<void> {
+    return runMigration(this.#surroundings, flags)
   }
 
   #print<T>(value: T, toText: (value: T) => string): void {

@@ -8,6 +8,7 @@ import { CACHES, CLIENTS_MODES, DURABILITIES, STANDBY_READS } from '../config/se
 import type { ControlActions } from './control-actions.ts'
 import { evacuationVerb } from './evacuation-verb.ts'
 import { handoverVerb } from './handover-verbs.ts'
+import { migrateVerb } from './migrate-verbs.ts'
 import { allowUnsafe, duration, exportName } from './option-values.ts'
 
 export interface SharedOptions {
@@ -81,6 +82,7 @@ export function buildProgram(version: string, actionsOf: (shared: SharedOptions)
   collectionVerbs(program, actions)
   evacuationVerb(program, actions)
   handoverVerb(program, actions)
+  migrateVerb(program, actions)
   return program
 }
 

@@ -113,7 +113,7 @@ function termsOf(flags: HandoverFlags): NonNullable<HandoverOptions['terms']> {
   }
 }
 
-function clientOf(flag: string, url: string): ControlClient {
+export function clientOf(flag: string, url: string): ControlClient {
   try {
     return connect(url)
   } catch (error) {

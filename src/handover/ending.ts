@@ -8,12 +8,18 @@ import type { Problem, Receipt, RefusalCode } from '../client/index.ts'
 
 export type End = 'source' | 'destination'
 
+type OwnCode =
+  'unreachable' | 'timed-out' | 'cancelled' | 'not-ready-to-move' | 'qemu-refused' | 'qemu-lost' | 'migration-failed'
+
 /** What a step failed with, as a value. */
 export interface Failure {
   /** The step that did not succeed. */
   readonly step: string
-  /** The daemon's own code; or that none answered, that time ran out, or that somebody wants no handover any more. */
-  readonly code: RefusalCode | 'unreachable' | 'timed-out' | 'cancelled' | 'not-ready-to-move'
+  /**
+   * The daemon's own code; or that none answered, that time ran out, or that somebody wants no handover any more. Where
+   * a QEMU is driven too: that it refused, does not answer, or that its migration came to nothing.
+   */
+  readonly code: RefusalCode | OwnCode
   readonly message: string
   /** The daemon's problem document; null where the failure is not a daemon's refusal. */
   readonly problem: Problem | null

@@ -18,8 +18,11 @@ import type { QmpEvent, QmpMessage } from './qmp-message.ts'
 export type QmpProblem =
   /** QEMU answered that it will not; nothing has changed. */
   | { readonly kind: 'refused'; readonly class: string; readonly detail: string }
-  /** There is no connection any more, or there never was: whether the command was carried out is unknown. */
-  | { readonly kind: 'lost'; readonly detail: string }
+  /**
+   * There is no connection any more, or there never was: whether the command was carried out is unknown. That nobody
+   * listens is said of a connection that was refused: no QEMU has this monitor.
+   */
+  | { readonly kind: 'lost'; readonly detail: string; readonly nobodyListens: boolean }
   /** No answer within the time; it may still be carried out. */
   | { readonly kind: 'silent'; readonly detail: string }
 
@@ -72,8 +75,8 @@ export class QmpClient {
     this.#socket.on('data', (bytes) => {
       for (const message of this.#parser.push(Buffer.from(bytes))) this.#take(message)
     })
-    this.#socket.on('error', (error) => {
-      this.#lose(error.message)
+    this.#socket.on('error', (error: NodeJS.ErrnoException) => {
+      this.#lose(error.message, error.code === 'ECONNREFUSED' || error.code === 'ENOENT')
     })
     this.#socket.on('close', () => {
       this.#lose('QEMU closed the connection')
@@ -167,9 +170,9 @@ export class QmpClient {
     if (id !== null) this.#waiting.get(id)?.(answer)
   }
 
-  #lose(why: string): void {
+  #lose(why: string, nobodyListens = false): void {
     if (this.#lost !== null) return
-    const problem = { kind: 'lost', detail: `${formatEndpoint(this.endpoint)}: ${why}` } as const
+    const problem = { kind: 'lost', detail: `${formatEndpoint(this.endpoint)}: ${why}`, nobodyListens } as const
     this.#lost = problem
     this.#greet({ ok: false, problem })
     for (const resolve of this.#waiting.values()) resolve({ ok: false, problem })
