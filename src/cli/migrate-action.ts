@@ -9,7 +9,7 @@ import { isEndpoint, parseEndpoint } from '../foundation/endpoint.ts'
 import type { Endpoint } from '../foundation/endpoint.ts'
 import { migrateQemu } from '../handover/index.ts'
 import type { Downtime, MigrationEnding, MigrationPlan } from '../handover/index.ts'
-import { HandoverEnded, UsageError } from './exit-code.ts'
+import { EXIT, ExitStatus, UsageError } from './exit-code.ts'
 import { clientOf } from './handover-action.ts'
 import type { HandoverSurroundings } from './handover-action.ts'
 import { printable } from './presentation.ts'
@@ -76,14 +76,16 @@ function judge(ending: MigrationEnding): void {
   switch (ending.kind) {
     case 'migrated':
       return
-    case 'broughtBack':
-      throw new HandoverEnded(ending.failure.code === 'timed-out' ? 'timedOut' : 'failed')
+    case 'broughtBack': {
+      const late = ending.failure.code === 'timed-out'
+      throw new ExitStatus(late ? EXIT.stillDraining : EXIT.failed, 'brought back')
+    }
     case 'unchanged': {
       const silent = ending.failure.code === 'unreachable' || ending.failure.code === 'qemu-lost'
-      throw new HandoverEnded(silent ? 'unreachable' : 'refused')
+      throw new ExitStatus(silent ? EXIT.unreachable : EXIT.refused, 'nothing was changed')
     }
     case 'unclear':
-      throw new HandoverEnded('failed')
+      throw new ExitStatus(EXIT.failed, 'unclear: a person has to decide')
   }
 }
 
