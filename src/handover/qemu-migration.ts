@@ -14,7 +14,7 @@
  */
 
 import type { Endpoint } from '../foundation/endpoint.ts'
-import { faultPoint } from '../foundation/fault-point.ts'
+import { faultPoint } from '../fault-points/fault-point.ts'
 import { DiskHandover } from './disk-handover.ts'
 import { awaitClosed, shut, takeThere } from './disk-passage.ts'
 import type { DiskRest } from './disk-passage.ts'
