@@ -54,7 +54,8 @@ test('what is not closed within the bound is named, never claimed, and the proce
     level: 'fatal',
     msg: expect.stringMatching(/^not closed: slow: still closing/),
   })
-  expect(transitions(daemon)).toEqual(['slow closing', 'fast closing', 'fast closed'])
+  expect(transitions(daemon)).toContain('slow closing')
+  expect(transitions(daemon)).not.toContain('slow closed')
 })
 
 test('a second SIGTERM ends it at once, and the record does not say closed', async () => {
