@@ -27,7 +27,7 @@ const NEEDED = {
     fuse3: ['fusermount3'],
     mount: ['losetup', 'mount'],
     python3: ['python3'],
-    'util-linux': ['setpriv'],
+    'util-linux': ['prlimit', 'setpriv'],
   },
   peers: {
     'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
@@ -68,6 +68,9 @@ const NEEDED = {
     'etcd-client': ['etcdctl'],
     iproute2: ['ip'],
     openssl: ['openssl'],
+    nbdkit: ['nbdkit'],
+    'libnbd-bin': ['nbdfuse'],
+    fuse3: ['fusermount3'],
   },
   migration: {
     'qemu-system-x86': ['qemu-system-x86_64'],
@@ -102,7 +105,7 @@ const DEVICES = {
   process: ['/dev/fuse'],
   peers: ['/dev/fuse'],
   preflight: ['/dev/fuse'],
-  fleet: [],
+  fleet: ['/dev/fuse'],
   migration: [],
   docker: ['/dev/fuse'],
 }

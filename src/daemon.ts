@@ -26,7 +26,8 @@ import { ConnectionAllowance } from './intake/connection-allowance.ts'
 import { Listener } from './intake/listener.ts'
 import type { LocalIdentity } from './ownership/local-identity.ts'
 import { LocalHost } from './ownership/local-host.ts'
-import { notifySystemd, raiseResourceLimit } from './posix/process.ts'
+import { notifySystemd } from './posix/process.ts'
+import { claimProcessLimits } from './process-limits.ts'
 import { RecordHomes } from './record-homes.ts'
 import { reload } from './reload.ts'
 import type { ReloadOutcome } from './reload.ts'
@@ -96,7 +97,7 @@ class DaemonBuild {
 
   async start(): Promise<Daemon> {
     const configuration = this.#configuration
-    raiseResourceLimit('descriptors')
+    claimProcessLimits(configuration, this.#log)
     const records = this.#own(new BlockingPool('records', RECORD_THREADS_MAX))
     const images = this.#own(new BlockingPool('images', IMAGE_THREADS_MAX))
     const stacks = new ExportStacks(new Preflight(this.#preflightThreads()))

@@ -108,6 +108,16 @@ describe('a start that fails', () => {
     expect(existsSync(join(there.directory, 'c.sock'))).toBe(false)
   })
 
+  test('too few descriptors: the number that is needed is named', async () => {
+    const there = place()
+    const command = ['--nofile=1000:1000', process.execPath, INTERLOCKD, '--config', there.file]
+    const outcome = await spawnProgram('prlimit', command).exited
+    expect(outcome.status).toBe(1)
+    const said = linesOf(outcome).at(-1)
+    expect(said).toMatchObject({ level: 'fatal', code: 'bad-request' })
+    expect(said?.['msg']).toContain('need 1426 file descriptors, and this process may have 1000')
+  })
+
   test('so does an address that is taken', async () => {
     const there = place()
     const squatter = createServer()

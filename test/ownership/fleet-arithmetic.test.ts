@@ -1,0 +1,23 @@
+/** The figures of a fleet in docs/operating.md are those of the records that this program writes. */
+
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { fleetFigures, fleetTable } from './fleet-arithmetic.ts'
+
+/** The largest request that etcd takes by default. */
+const ETCD_REQUEST_BYTES_MAX = 1.5 * 1024 ** 2
+
+test('docs/operating.md shows the table as it is (npx tsx scripts/fleet-arithmetic.ts writes it anew)', () => {
+  expect(readFileSync(join(import.meta.dirname, '../../docs/operating.md'), 'utf8')).toContain(`\n${fleetTable()}\n`)
+})
+
+test('the largest early close still fits a request of etcd', () => {
+  expect(fleetFigures().largestBytes).toBeLessThan(ETCD_REQUEST_BYTES_MAX)
+})
+
+test('at rest the fleet fits the default quota, and more than two of its copies do not', () => {
+  const { quotaPercent } = fleetFigures()
+  expect(quotaPercent).toBeLessThan(100)
+  expect(quotaPercent).toBeGreaterThan(33)
+})

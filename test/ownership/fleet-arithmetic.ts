@@ -1,0 +1,123 @@
+/**
+ * What a fleet of 10,000 hosts with 100 exports each asks of etcd, reckoned from the size of records as this program
+ * writes them. docs/operating.md shows the table; `npx tsx scripts/fleet-arithmetic.ts` writes it anew.
+ */
+
+import { LIMITS } from '../../src/config/limits.ts'
+import type { RecordDraft } from '../../src/ownership/home.ts'
+import { RECORD_VERSION } from '../../src/ownership/home.ts'
+import { encodeRecord } from '../../src/ownership/record-format.ts'
+import { draftOf, HOLDER, receiptOf } from './record-samples.ts'
+
+export const HOSTS = 10_000
+export const EXPORTS_PER_HOST = 100
+export const HOSTS_PER_RACK = 40
+/** `closing` and `closed` by the source, `opening` and `open` by the destination. */
+export const WRITES_PER_HANDOVER = 4
+/** Of a guest with a queue of this depth, caught by an early close. */
+const RANGES_EARLY = 32
+const ETCD_QUOTA_BYTES = 2 * 1024 ** 3
+const EVACUATION_SECONDS = [10, 60, 600] as const
+
+/** Identities as long as real ones. */
+const BOOT = '3f0c2a5e-7d61-4b8e-9a53-1c6f0d2b8e47'
+const HOLDER_OF_FLEET = { ...HOLDER, boot: BOOT, instance: 'c'.repeat(32), name: 'host-04711.rack-118.example.org' }
+const IMAGE_PATH = '/srv/images/tenant-0042/3f0c2a5e-7d61-4b8e-9a53-1c6f0d2b8e47.raw'
+
+export interface FleetFigures {
+  readonly openBytes: number
+  readonly closedBytes: number
+  readonly earlyBytes: number
+  readonly largestBytes: number
+  readonly exports: number
+  readonly restBytes: number
+  readonly quotaPercent: number
+  readonly rackHandovers: number
+  readonly rackWrites: number
+  readonly rackBytes: number
+}
+
+export function fleetFigures(): FleetFigures {
+  const openBytes = sizeOf({})
+  const { fence: _fence, ...receipt } = receiptOf(4)
+  const closed = {
+    ...receipt,
+    export: 'vda-tenant-0042',
+    image: { ...receipt.image, path: IMAGE_PATH, size: 107_374_182_400 },
+    holder: { host: HOLDER.host, boot: BOOT, instance: HOLDER_OF_FLEET.instance },
+    aborted: [],
+    indeterminate: [],
+    nonce: 'd'.repeat(32),
+    unsafe: [],
+  }
+  const closedBytes = sizeOf({ state: 'closed', closeReason: 'handover', receipt: closed })
+  const earlyBytes = sizeOf({ state: 'closing', closeReason: 'handover', draining: [drainingOf(RANGES_EARLY)] })
+  const largestBytes = sizeOf({ state: 'closing', closeReason: 'handover', draining: [drainingOf(LIMITS.holdsMax)] })
+  const exports = HOSTS * EXPORTS_PER_HOST
+  const restBytes = exports * openBytes
+  const rackHandovers = HOSTS_PER_RACK * EXPORTS_PER_HOST
+  // Three of the four writes are of an export without a receipt.
+  const rackBytes = rackHandovers * ((WRITES_PER_HANDOVER - 1) * openBytes + closedBytes)
+  return {
+    openBytes,
+    closedBytes,
+    earlyBytes,
+    largestBytes,
+    exports,
+    restBytes,
+    quotaPercent: (100 * restBytes) / ETCD_QUOTA_BYTES,
+    rackHandovers,
+    rackWrites: rackHandovers * WRITES_PER_HANDOVER,
+    rackBytes,
+  }
+}
+
+/** As it stands in docs/operating.md. */
+export function fleetTable(): string {
+  const figures = fleetFigures()
+  const rows: [string, string][] = [
+    ['what', 'how much'],
+    ['record of an open export', `${figures.openBytes} bytes`],
+    ['record of a closed one, with its receipt', `${figures.closedBytes} bytes`],
+    [`record of an early close with ${RANGES_EARLY} writes in flight`, `${figures.earlyBytes} bytes`],
+    [`the same with ${LIMITS.holdsMax} writes, the most there can be`, `${mebibytes(figures.largestBytes)} MiB`],
+    [
+      `records of ${thousands(HOSTS)} hosts with ${EXPORTS_PER_HOST} exports each`,
+      `${thousands(figures.exports)} keys, ${mebibytes(figures.restBytes)} MiB`,
+    ],
+    ["the same, of etcd's default quota of 2 GiB", `${Math.round(figures.quotaPercent)} %`],
+    [
+      `evacuation of a rack: ${HOSTS_PER_RACK} hosts`,
+      `${thousands(figures.rackHandovers)} handovers, ${thousands(figures.rackWrites)} writes, ${mebibytes(figures.rackBytes)} MiB`,
+    ],
+    ...EVACUATION_SECONDS.map((seconds): [string, string] => [
+      `writes per second if it takes ${seconds} s`,
+      thousands(Math.round(figures.rackWrites / seconds)),
+    ]),
+  ]
+  const [left, right] = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
+  const line = ([what, much]: [string, string]) => `| ${what.padEnd(left ?? 0)} | ${much.padEnd(right ?? 0)} |`
+  const rule = `| ${'-'.repeat(left ?? 0)} | ${'-'.repeat(right ?? 0)} |`
+  const [heading, ...body] = rows.map(line)
+  return [heading, rule, ...body].join('\n')
+}
+
+function sizeOf(overrides: Partial<RecordDraft>): number {
+  const image = { ...draftOf().image, realPath: IMAGE_PATH, inode: 104_857_612 }
+  const draft = draftOf({ imageId: 'tenant-0042-vda', image, holder: HOLDER_OF_FLEET, ...overrides })
+  return encodeRecord({ ...draft, version: RECORD_VERSION, sequence: 4711 }, 'e'.repeat(32)).length
+}
+
+/** Ranges far out in a large image. */
+function drainingOf(count: number) {
+  const ranges = Array.from({ length: count }, (_, index) => ({ offset: 100_000_000_000 + index * 8192, length: 4096 }))
+  return { generation: 4, holder: HOLDER_OF_FLEET, ranges }
+}
+
+function mebibytes(bytes: number): string {
+  return thousands(Number((bytes / 1024 ** 2).toPrecision(3)))
+}
+
+function thousands(value: number): string {
+  return value.toLocaleString('en-US')
+}
