@@ -1,4 +1,7 @@
-/** The same work for many things, so many at once and no more. */
+/**
+ * The same work for many things, so many at once and no more: a start opens hundreds of exports, and each waits for its
+ * record and its disk. It is no queue and keeps no order of the ends; whoever needs a result keeps it himself.
+ */
 
 import { assert } from './assert.ts'
 
