@@ -98,7 +98,7 @@ class QemuMigration {
 
   async #go(): Promise<MigrationEnding> {
     const phase = await this.#look()
-    await this.#reached('looked')
+    await this.#passed('looked')
     switch (phase.kind) {
       case 'stuck':
         throw stuckFailure(phase)
@@ -149,9 +149,9 @@ class QemuMigration {
     })
     this.#begun = true
     await all(this.#disks.map((disk) => disk.standby()))
-    await this.#reached('checked')
+    await this.#passed('checked')
     await this.#source.command('migrate', 'migrate', { uri: this.#plan.uri })
-    await this.#reached('copying')
+    await this.#passed('copying')
   }
 
   /** The guest runs at the source; so its disks must be open there. Where an earlier run has left them they go back. */
@@ -173,7 +173,7 @@ class QemuMigration {
       { step: 'copy', timeoutMs: copyTimeoutMs, signal: this.#signal },
     )
     if (facts.migration !== 'pre-switchover') throw migrationFailed('copy', facts)
-    await this.#reached('stopped', this.#source.arrivalOf('MIGRATION pre-switchover'))
+    await this.#passed('stopped', this.#source.arrivalOf('MIGRATION pre-switchover'))
   }
 
   // ---- while it stands still
@@ -182,11 +182,11 @@ class QemuMigration {
     this.#course.mark('stopped')
     const fresh = phase.kind === 'ready'
     const rests = await all(this.#disks.map((disk) => shut(disk, fresh)))
-    await this.#reached('closing')
+    await this.#passed('closing')
     if (phase.kind !== 'switching') {
       await this.#source.command('continue', 'migrate-continue', { state: 'pre-switchover' })
     }
-    await this.#reached('continued')
+    await this.#passed('continued')
     await this.#together([this.#moveDisks(rests), this.#awaitCopied()])
   }
 
@@ -198,8 +198,8 @@ class QemuMigration {
       if (rests[index] !== 'nothing') await disk.open()
     })
     await this.#together([
-      Promise.all(closed).then(() => this.#reached('closed')),
-      Promise.all(opened).then(() => this.#reached('opened')),
+      Promise.all(closed).then(() => this.#passed('closed')),
+      Promise.all(opened).then(() => this.#passed('opened')),
     ])
   }
 
@@ -211,7 +211,7 @@ class QemuMigration {
     )
     if (facts.migration !== 'completed') throw migrationFailed('copy the rest', facts)
     await this.#destination.until(({ runState }) => runState !== 'inmigrate', options)
-    await this.#reached('copied', latest(this.#source, this.#destination, 'MIGRATION completed'))
+    await this.#passed('copied', latest(this.#source, this.#destination, 'MIGRATION completed'))
   }
 
   /** What fails first ends the others; it is thrown when all of them have ended. */
@@ -242,7 +242,7 @@ class QemuMigration {
       if (error instanceof StepFailed && error.failure.code === 'qemu-refused') this.#committed = false
       throw error
     }
-    await this.#reached('running', this.#destination.arrivalOf('RESUME'))
+    await this.#passed('running', this.#destination.arrivalOf('RESUME'))
   }
 
   async #arrived(already: boolean): Promise<MigrationEnding> {
@@ -259,7 +259,7 @@ class QemuMigration {
         notes.push(`${disk.disk.name}: ${error.failure.step}: ${error.failure.message}`)
       }
     }
-    await this.#reached('verified')
+    await this.#passed('verified')
     const downtime = this.#course.downtime(this.#source.arrivalOf('STOP'))
     return { kind: 'migrated', guestAt: 'destination', already, downtime, notes }
   }
@@ -272,14 +272,14 @@ class QemuMigration {
       const runs = (await this.#source.facts('look').catch(() => null))?.runState === 'running'
       return { kind: 'unchanged', guestAt: runs ? 'source' : null, failure, advice: adviceOf(failure) }
     }
-    await this.#reached('way back')
+    await this.#passed('way back')
     return bringBack({
       failure,
       disks: this.#disks,
       source: this.#source,
       destination: this.#destination,
       mayHaveRun: this.#mayHaveRun,
-      reached: (step) => this.#reached(step),
+      reached: (step) => this.#passed(step),
     })
   }
 
@@ -298,7 +298,7 @@ class QemuMigration {
     }
   }
 
-  async #reached(step: MigrationStep, arrivedMs: number | null = null): Promise<void> {
+  async #passed(step: MigrationStep, arrivedMs: number | null = null): Promise<void> {
     this.#course.mark(step, arrivedMs)
     await faultPoint(`migrate: ${step}`)
   }
