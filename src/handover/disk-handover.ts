@@ -100,9 +100,8 @@ export class DiskHandover {
   /** As `preflight`, and a finding that refuses is a failure. */
   async passPreflight(view?: View): Promise<PreflightReport> {
     const report = await this.preflight(view)
-    if (report.ready) return report
-    const message = objections(report).join('; ')
-    throw new StepFailed({ step: 'preflight', code: 'not-ready-to-move', message, problem: null })
+    refuseUnready(report)
+    return report
   }
 
   /** The destination waits to be opened, and gives out the nonce for the receipt where it wants one. */
@@ -337,4 +336,11 @@ export class DiskHandover {
     this.timeline.mark(step)
     await faultPoint(`handover: ${step}`)
   }
+}
+
+/** Throws the failure of a step where a finding refuses. */
+export function refuseUnready(report: PreflightReport): void {
+  if (report.ready) return
+  const message = objections(report).join('; ')
+  throw new StepFailed({ step: 'preflight', code: 'not-ready-to-move', message, problem: null })
 }

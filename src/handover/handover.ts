@@ -5,7 +5,7 @@
  */
 
 import { faultPoint } from '../fault-points/fault-point.ts'
-import { DiskHandover } from './disk-handover.ts'
+import { DiskHandover, refuseUnready } from './disk-handover.ts'
 import type { Ending, Failure } from './ending.ts'
 import { StepFailed } from './ending.ts'
 import type { PreflightReport } from './preflight.ts'
@@ -89,7 +89,8 @@ class Handover {
       case 'opening':
         throw new StepFailed(failureOfStanding('the destination is still opening it'))
       case 'start':
-        this.#preflight = await this.#handover.passPreflight(view)
+        this.#preflight = await this.#handover.preflight(view)
+        refuseUnready(this.#preflight)
         return this.#closeAndOpen()
       case 'closing':
         return this.#closeAndOpen()
