@@ -114,21 +114,26 @@ export class EtcdClient {
     const outage = this.#outage
     if (outage !== null && performance.now() < outage.quietUntilMs) throw outage.failure
     let uncertain = false
+    // What an attempt says that the end of our patience cut short is only that.
+    let telling: EtcdFailure | null = null
     for (let attempt = 1; ; attempt++) {
       const endpoint = this.#endpoint(this.#preferred)
+      const allowedMs = Math.min(this.#attemptMs, Math.max(1, leftMs()))
       try {
-        const answer = await this.#attempt(endpoint, path, body, Math.min(this.#attemptMs, Math.max(1, leftMs())))
+        const answer = await this.#attempt(endpoint, path, body, allowedMs)
         this.#answers()
         return { answer, revision: readHeader(answer).revision, uncertain }
       } catch (error) {
         if (!(error instanceof EtcdFailure)) throw error
         uncertain ||= error.outcome === 'unknown'
-        const failure = uncertain ? error.afterUncertainty() : error
-        if (!error.passing) throw failure
+        if (telling === null || allowedMs === this.#attemptMs) telling = error
+        if (!error.passing) throw uncertain ? error.afterUncertainty() : error
         if (error.tokenRefused) this.#token = null
         else this.#leave(endpoint)
         const roundIsOver = attempt % this.endpoints.length === 0
-        if (leftMs() <= 0 || (outage !== null && roundIsOver)) throw this.#nobodyAnswers(failure)
+        if (leftMs() <= 0 || (outage !== null && roundIsOver)) {
+          throw this.#nobodyAnswers(uncertain ? telling.afterUncertainty() : telling)
+        }
         if (roundIsOver) await sleep(Math.max(1, Math.min(ROUND_PAUSE_MS, leftMs())))
       }
     }
