@@ -106,7 +106,7 @@ export default defineConfig({
         name: 'fleet',
         include: filesOf(['fleet']),
         builds: true,
-        filesAtOnce: 1,
+        filesAtOnce: 2,
         testTimeout: 300_000,
         groupOrder: 5,
       }),

@@ -1,6 +1,8 @@
 /**
  * A cheap smoke test of the benchmark: that it names, measures, compares, prints and draws, on loads of a third of a
  * second. No figure is judged: machines that run tests are busy.
+ *
+ * @module-tag slow
  */
 
 import { execFileSync } from 'node:child_process'

@@ -1,6 +1,8 @@
 /**
  * `interlockctl record` on the records that a real daemon has written, and on what a bad day makes of them; then what the
  * daemon makes of a repaired one.
+ *
+ * @module-tag slow
  */
 
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,8 @@
 /**
  * Images that are not what their record says, and the verb by which an operator takes them as they are: hard links, an
  * image that was replaced, a copy that came with its record. Nobody who holds an image is pushed aside by it.
+ *
+ * @module-tag slow
  */
 
 import { copyFileSync, cpSync, linkSync, renameSync } from 'node:fs'

@@ -2,6 +2,8 @@
  * Early handover, and the cancelled migration: a source on a disk that keeps its writes until the test lets go of them, a
  * destination on the bytes below it, one record on a normal disk. Writes beside the held ranges go at once, those inside
  * wait and land after. What is still in the disk the disk is asked; no clock decides anything here.
+ *
+ * @module-tag slow
  */
 
 import { closeSync, openSync, readSync } from 'node:fs'

@@ -1,6 +1,8 @@
 /**
  * Who "this host" is, asked of real daemons: state directories that were cloned or restored, and what proofs may not be
  * taken for. In each case nobody opens who cannot know, and nobody is switched off by mistake.
+ *
+ * @module-tag slow
  */
 
 import { chmodSync, cpSync, existsSync, writeFileSync } from 'node:fs'

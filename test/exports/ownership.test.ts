@@ -1,6 +1,8 @@
 /**
  * One image and its record, opened, closed, killed and opened again by real daemons: two state directories are two hosts.
  * What may not happen is asked of the daemons over their sockets, and of the record itself.
+ *
+ * @module-tag slow
  */
 
 import { copyFileSync, linkSync, renameSync, symlinkSync } from 'node:fs'

@@ -1,6 +1,8 @@
 /**
  * The end of a daemon whose disks are slow: all exports close at once and within the bound, or the process ends without
  * claiming it; a second signal ends it at once; and what only reads keeps nobody.
+ *
+ * @module-tag slow
  */
 
 import { expect, test } from 'vitest'

@@ -1,6 +1,8 @@
 /**
  * Taking an image over from a host that is lost: the intent in the record, the operator's fence command, and nothing more
  * than that opens it. The fence of these tests really kills: it sends SIGKILL to the daemon that it is told to switch off.
+ *
+ * @module-tag slow
  */
 
 import { chmodSync, readFileSync, writeFileSync } from 'node:fs'

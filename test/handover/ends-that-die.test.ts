@@ -2,6 +2,8 @@
  * The source or the destination dies by SIGKILL in the middle of a handover, at the places between its durable steps; and
  * a handover that is cancelled, takes too long, or must not be begun. Whatever happens, one end has the image open and is
  * named, or it is said that nobody can tell; and the next run, with both daemons up again, completes it.
+ *
+ * @module-tag slow
  */
 
 import { expect, test } from 'vitest'

@@ -1,4 +1,6 @@
-/** The example of a migration by hand does what it says, between two real daemons, and takes back what is refused. */
+/** The example of a migration by hand does what it says, between two real daemons, and takes back what is refused. *
+ * @module-tag slow
+ */
 
 import { symlinkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'

@@ -2,6 +2,8 @@
  * The orchestrator dies by SIGKILL at each of its steps, and is run again: the second run completes the handover, or
  * reports it, under a writer whose every block is checked at the end. The points are enumerated from the source, so that
  * a new step without a kill fails here.
+ *
+ * @module-tag slow
  */
 
 import { readFileSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'

@@ -1,6 +1,8 @@
 /**
  * The daemon's memory is bounded whatever clients do: sixteen connections with sixty-four requests of 1 MiB each, read or
  * not, stay below what the documentation promises. The peak is the kernel's own figure.
+ *
+ * @module-tag slow
  */
 
 import { readFileSync } from 'node:fs'

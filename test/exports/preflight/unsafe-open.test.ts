@@ -1,6 +1,8 @@
 /**
  * What the real daemon does with a stack that is not safe: it refuses to open it, opens it for whoever names the code,
  * and then says so wherever somebody could look: status, metrics, receipt. What is safe on a condition opens as ever.
+ *
+ * @module-tag slow
  */
 
 import { request } from 'node:http'
