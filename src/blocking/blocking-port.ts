@@ -3,6 +3,7 @@
  * be in any thread. It holds nothing but the calls that are not answered yet.
  */
 
+import { receiveMessageOnPort } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 import { present } from '../foundation/assert.ts'
 import type { BlockingCall, BlockingResult, BlockingResultOf, BlockingRunner } from './calls.ts'
@@ -69,9 +70,19 @@ export class BlockingPort implements BlockingRunner {
     })
   }
 
+  /** What was answered by now is still given, even where the news of it was not heard yet. */
   close(): void {
+    if (!this.#closed) this.#takeAnswered()
     this.#port.close()
     this.#fail()
+  }
+
+  #takeAnswered(): void {
+    let heard = receiveMessageOnPort(this.#port)
+    while (heard !== undefined) {
+      this.#settle(heard.message as BlockingReply)
+      heard = receiveMessageOnPort(this.#port)
+    }
   }
 
   #settle(reply: BlockingReply): void {
