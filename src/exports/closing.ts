@@ -28,6 +28,7 @@ import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity } from './image.ts'
 import { isDraining } from './record-keeper.ts'
 import type { ChangeOutcome } from './record-keeper.ts'
+import { ReceiptKeeping } from './receipt-keeping.ts'
 import { RecordWait } from './record-wait.ts'
 import { describeExport } from './status.ts'
 import type { CloseOptions } from './verbs.ts'
@@ -51,7 +52,7 @@ export class Closing {
   /** Detached from the engine and not closed yet. */
   #detached: OpenImage | null = null
   #isOver = false
-  #recorded = false
+  readonly #keeping: ReceiptKeeping
   #cancelling = false
   readonly #recordWait: RecordWait
   /** The record of a close that is under way. */
@@ -64,6 +65,7 @@ export class Closing {
     this.#options = options
     this.early = options.early
     this.#recordWait = new RecordWait(context, hosted)
+    this.#keeping = new ReceiptKeeping(context, hosted)
     const { durability } = hosted.definition
     const { unsubmitted, requests } = options
     const predecessorDraining = hosted.predecessor.entries.length > 0
@@ -87,6 +89,7 @@ export class Closing {
         broken(error instanceof Error ? error.message : String(error))
       })
       .then(() => this.#closeDetached())
+      .then(() => this.#keeping.end())
     void this.#reportProgress()
   }
 
@@ -107,7 +110,7 @@ export class Closing {
   async #cancel(): Promise<boolean> {
     const { keeper } = this.#hosted.ownership
     await this.#announced
-    if (this.#isOver || this.#recorded) return false
+    if (this.#isOver || this.#keeping.isRecorded) return false
     if (!this.#hosted.definition.readOnly) {
       await faultPoint('cancel: before open is recorded')
       const outcome = await keeper.change((record) => {
@@ -274,12 +277,19 @@ export class Closing {
     if (definition.readOnly) return 'done'
     try {
       await this.#announced
-      if (!this.#recorded && !(await this.#recordEnd(receipt))) return 'lost'
-      this.#recorded = true
+      if (!this.#keeping.isRecorded) {
+        await this.#keeping.keep(receipt)
+        await faultPoint('close: receipt kept')
+        // A close that was fenced meanwhile is over.
+        if (this.#isOver) return 'lost'
+        if (!(await this.#recordEnd(receipt))) {
+          await this.#keeping.takeBack()
+          return 'lost'
+        }
+        this.#keeping.recorded()
+      }
       this.#recordWait.end()
       await faultPoint('close: closed recorded')
-      await this.#context.host.receipts.put(name, receipt)
-      await faultPoint('close: receipt kept')
       return 'done'
     } catch (error) {
       if (RecordWait.isReason(error)) this.#recordWait.begin('all is durable and the image is closed; the close', error)

@@ -309,8 +309,6 @@ export class HostedExport {
     this.data.allowGeneration(record.generation)
     this.#to('open', null)
     await this.#applyGate()
-    // Only now is what the shelf holds of no use to anybody.
-    await this.#context.host.receipts.drop(this.name)
   }
 
   async #openReadOnly(): Promise<void> {

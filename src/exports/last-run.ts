@@ -80,7 +80,7 @@ export class LastRun {
 
   /** The receipt of this host's latest close; rejects where there is none. `known` is what this run remembers. */
   async receipt(known: Receipt | null, timeoutMs: number | null): Promise<Receipt> {
-    const { name, state, definition, ownership } = this.#hosted
+    const { name, state, definition, facts, ownership } = this.#hosted
     const recovery = this.#recovery
     if (recovery !== null) {
       const receipt = await within(recovery.finished, timeoutMs)
@@ -88,7 +88,8 @@ export class LastRun {
       const detail = `the writes of generation ${recovery.generation}, which the last run left, have not cleared yet`
       throw new Refusal('still-draining', `export '${name}': ${detail}`)
     }
-    const receipt = known ?? (definition.readOnly ? null : await ownership.receiptOfLastClose())
+    const isRecorded = !definition.readOnly && facts !== null
+    const receipt = known ?? (isRecorded ? await ownership.receiptOfLastClose(facts) : null)
     if (receipt !== null) return receipt
     const detail = `export '${name}' is ${state} and has no receipt: 'open' it first`
     throw new Refusal('wrong-state', detail, { export: name, state, verb: 'close' })

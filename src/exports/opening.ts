@@ -255,6 +255,9 @@ class Opening {
     if (this.#request.abandoned()) {
       throw new Refusal('export-fenced', `export '${definition.name}' was fenced while it opened`)
     }
+    // Before a write can be: no receipt of an older generation may speak for this one.
+    await this.#context.host.receipts.drop(definition.name)
+    await faultPoint('open: old receipt dropped')
     const published = await keeper.change((record) => ({ ...record, state: 'open' }))
     if (published !== 'done') throw firstWas(await ownership.readNewest())
     await faultPoint('open: open recorded')

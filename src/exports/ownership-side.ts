@@ -193,9 +193,9 @@ export class OwnershipSide {
   }
 
   /** A declared identity stands in place of the measured one. */
-  matches(record: OwnershipRecord, facts: ImageFacts): boolean {
+  matches(found: Pick<OwnershipRecord, 'imageId' | 'image'>, facts: ImageFacts): boolean {
     const { imageId } = this.#definition
-    return imageId === null ? sameImage(record.image, imageIdentity(facts)) : record.imageId === imageId
+    return imageId === null ? sameImage(found.image, imageIdentity(facts)) : found.imageId === imageId
   }
 
   /** Storage of this host's own, down to the disk, or the operator's word. */
@@ -205,20 +205,34 @@ export class OwnershipSide {
     return this.#context.stacks.isLocal(this.#definition)
   }
 
+  /** Of a close of this host. Durable when it settles. */
+  keepReceipt(receipt: Receipt, facts: ImageFacts): Promise<void> {
+    const { imageId } = this
+    return this.#context.host.receipts.put(this.#definition.name, { imageId, image: imageIdentity(facts), receipt })
+  }
+
   /**
-   * The receipt of our latest close, for whoever asks again: from the record, or, when that has moved on, from the shelf.
-   * Null where our latest generation was not closed.
+   * The receipt of our latest close of this image, for whoever asks again: from the record, or, when that has moved on,
+   * from the shelf. Null where our latest generation was not closed.
    */
-  async receiptOfLastClose(): Promise<Receipt | null> {
-    const { receipts } = this.#context.host
+  async receiptOfLastClose(facts: ImageFacts): Promise<Receipt | null> {
     const newest = await this.home.readNewest()
-    if (newest.kind !== 'record' || !isThisHost(await this.#kinship(newest.record.holder))) {
-      return receipts.get(this.#definition.name)
+    if (newest.kind === 'record' && isThisHost(await this.#kinship(newest.record.holder))) return newest.record.receipt
+    const shelved = await this.#context.host.receipts.get(this.#definition.name)
+    if (shelved === null || !this.matches(shelved, facts) || !this.#hasMovedOn(newest, shelved.receipt)) return null
+    return shelved.receipt
+  }
+
+  /** A record that is not newer than the receipt began anew, with an image that may have taken the place of ours. */
+  #hasMovedOn(newest: Newest, receipt: Receipt): boolean {
+    switch (newest.kind) {
+      case 'absent':
+        return !this.home.shared
+      case 'record':
+        return newest.record.generation > receipt.generation || newest.record.receipt?.nonce === receipt.nonce
+      case 'unreadable':
+        return true
     }
-    // The last run may have died before it put it there, and the record will move on.
-    const { receipt } = newest.record
-    if (receipt !== null) await receipts.put(this.#definition.name, receipt)
-    return receipt
   }
 
   /** The refusal of a holder that stands in the way, naming it. */

@@ -22,7 +22,10 @@ const RETRY_MS = 500
 
 export interface UnfinishedClose {
   readonly definition: ExportDefinition
-  readonly ownership: { readonly keeper: RecordKeeper }
+  readonly ownership: {
+    readonly keeper: RecordKeeper
+    keepReceipt(receipt: Receipt, facts: ImageFacts): Promise<void>
+  }
   readonly facts: ImageFacts
   /** The newest, or the one that names our generation as draining. */
   readonly record: OwnershipRecord
@@ -67,7 +70,7 @@ export class Recovery {
   }
 
   async #attempt(): Promise<Receipt | null> {
-    const { definition, facts, generation, ownership, record } = this.#unfinished
+    const { facts, generation, ownership, record } = this.#unfinished
     const runner = this.#context.images
     const descriptor = await runner.run({ kind: 'open', path: facts.realPath, flags: OPEN.readOnly, mode: 0 })
     if (descriptor < 0) throw new Error(`${facts.realPath} cannot be opened: ${descriptor}`)
@@ -84,6 +87,9 @@ export class Recovery {
     if (this.#abandoned) return null
     const receipt = this.#receipt()
     await faultPoint('recovery: proved')
+    // First here, as at the end of a close: what the record says of it may be gone before a crash here is over.
+    await ownership.keepReceipt(receipt, facts)
+    await faultPoint('recovery: receipt kept')
     if (record.generation === generation) {
       ownership.keeper.take(record)
       await ownership.keeper.endDraining(receipt)
@@ -91,7 +97,6 @@ export class Recovery {
       await ownership.keeper.removeDraining(generation)
     }
     await faultPoint('recovery: recorded')
-    await this.#context.host.receipts.put(definition.name, receipt)
     return receipt
   }
 

@@ -1,20 +1,31 @@
 /**
  * The newest receipt of each export, in the daemon's state directory: a close that is asked for again gets the same
  * receipt although another host has opened the image since, and its record has moved on. It is put here before it is
- * given to anybody, and taken away before the export is opened again. It proves nothing to other hosts: records do.
+ * recorded or given to anybody, and taken away before a newer generation is recorded as open. With it lies which image it
+ * is of: another one may be exported under that name since. It proves nothing to other hosts: records do.
  */
 
 import { join } from 'node:path'
 import type { BlockingRunner } from '../blocking/calls.ts'
+import { Malformed, Members } from '../foundation/members.ts'
 import { Refusal } from '../foundation/refusal.ts'
-import { parseReceipt } from '../interlock/receipt-parser.ts'
+import { readReceipt } from '../interlock/receipt-parser.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import { ERRNO, errnoName } from '../posix/errno.ts'
+import type { ImageIdentity } from './home.ts'
 import { ensureDirectory, randomIdentity } from './local-identity.ts'
+import { readImageIdentity } from './record-format.ts'
 
 const FOLDER = 'receipts'
 const FILE_BYTES_MAX = 4 * 1024 * 1024
 const FILE_MODE = 0o600
+
+export interface ShelvedReceipt {
+  /** As in the ownership record of that close. */
+  readonly imageId: string
+  readonly image: ImageIdentity
+  readonly receipt: Receipt
+}
 
 export class ReceiptShelf {
   readonly #folder: string
@@ -30,17 +41,17 @@ export class ReceiptShelf {
   }
 
   /** Durable when it settles. Replaces the one before. */
-  async put(exportName: string, receipt: Receipt): Promise<void> {
+  async put(exportName: string, shelved: ShelvedReceipt): Promise<void> {
     const path = this.#pathOf(exportName)
     const temporary = `${path}.${randomIdentity()}`
-    const bytes = Buffer.from(`${JSON.stringify(receipt)}\n`, 'utf8')
+    const bytes = Buffer.from(`${JSON.stringify(shelved)}\n`, 'utf8')
     await demand(this.#runner.run({ kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }), temporary)
     await demand(this.#runner.run({ kind: 'renameFile', path: temporary, renamedPath: path }), path)
     await demand(this.#runner.run({ kind: 'syncDirectory', path: this.#folder }), this.#folder)
   }
 
   /** Null where there is none, or none that can be understood. */
-  async get(exportName: string): Promise<Receipt | null> {
+  async get(exportName: string): Promise<ShelvedReceipt | null> {
     const path = this.#pathOf(exportName)
     const content = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
     if (typeof content === 'number') {
@@ -48,10 +59,10 @@ export class ReceiptShelf {
       throw failure(path, content)
     }
     try {
-      const receipt = parseReceipt(JSON.parse(Buffer.from(content).toString('utf8')))
-      return typeof receipt === 'string' ? null : receipt
-    } catch {
-      return null
+      return readShelved(new Members('file', JSON.parse(Buffer.from(content).toString('utf8'))))
+    } catch (error) {
+      if (error instanceof Malformed || error instanceof SyntaxError) return null
+      throw error
     }
   }
 
@@ -66,6 +77,16 @@ export class ReceiptShelf {
   #pathOf(exportName: string): string {
     return join(this.#folder, `${exportName}.json`)
   }
+}
+
+function readShelved(members: Members): ShelvedReceipt {
+  const shelved: ShelvedReceipt = {
+    imageId: members.text('imageId'),
+    image: readImageIdentity(members.object('image')),
+    receipt: readReceipt(members.object('receipt')),
+  }
+  members.end()
+  return shelved
 }
 
 async function demand(outcome: Promise<number>, path: string): Promise<void> {

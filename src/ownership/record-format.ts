@@ -77,7 +77,7 @@ function readRecord(members: Members, value: unknown, sequence: number): Decoded
     version: RECORD_VERSION,
     sequence,
     imageId: members.text('imageId'),
-    image: readIdentity(members.object('image')),
+    image: readImageIdentity(members.object('image')),
     generation: members.count('generation', 1),
     state: members.oneOf('state', RECORD_STATES),
     holder: readHolder(members.object('holder')),
@@ -93,7 +93,8 @@ function readRecord(members: Members, value: unknown, sequence: number): Decoded
   return { record, nonce }
 }
 
-function readIdentity(members: Members): ImageIdentity {
+/** As part of something larger; throws `Malformed`. */
+export function readImageIdentity(members: Members): ImageIdentity {
   const identity: ImageIdentity = {
     realPath: members.text('realPath'),
     kind: members.oneOf('kind', ['file', 'block']),

@@ -2,10 +2,11 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { LocalHost } from '../../src/ownership/local-host.ts'
+import type { ShelvedReceipt } from '../../src/ownership/receipt-shelf.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
 import { spawnNode, waitForLine } from '../support/child-process.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
-import { OTHER, receiptOf } from './record-samples.ts'
+import { IMAGE, OTHER, receiptOf } from './record-samples.ts'
 
 const RIG = join(import.meta.dirname, 'run-rig.mjs')
 
@@ -75,20 +76,24 @@ test('a process that was killed is over, and its file goes with the next run', a
   expect(readdirSync(join(state, 'runs'))).toEqual([])
 })
 
+function shelved(generation: number): ShelvedReceipt {
+  return { imageId: 'vda', image: IMAGE, receipt: receiptOf(generation) }
+}
+
 test('a receipt stays until it is dropped, across runs', async () => {
   const state = temporaryDirectory()
   const host = await establish(state)
   expect(await host.receipts.get('vda')).toBeNull()
-  await host.receipts.put('vda', receiptOf(3))
-  await host.receipts.put('vda', receiptOf(4))
-  await host.receipts.put('vdb', receiptOf(9))
+  await host.receipts.put('vda', shelved(3))
+  await host.receipts.put('vda', shelved(4))
+  await host.receipts.put('vdb', shelved(9))
   await host.close()
   const next = await establish(state)
-  expect(await next.receipts.get('vda')).toEqual(receiptOf(4))
+  expect(await next.receipts.get('vda')).toEqual(shelved(4))
   await next.receipts.drop('vda')
   await next.receipts.drop('vda')
   expect(await next.receipts.get('vda')).toBeNull()
-  expect(await next.receipts.get('vdb')).toEqual(receiptOf(9))
+  expect(await next.receipts.get('vdb')).toEqual(shelved(9))
   await next.close()
 })
 
@@ -97,7 +102,7 @@ test('a receipt that cannot be understood is none', async () => {
   const host = await establish(state)
   writeFileSync(join(state, 'receipts', 'vda.json'), '{"version":')
   expect(await host.receipts.get('vda')).toBeNull()
-  writeFileSync(join(state, 'receipts', 'vda.json'), '{"version":1}')
+  writeFileSync(join(state, 'receipts', 'vda.json'), JSON.stringify({ ...shelved(3), image: undefined }))
   expect(await host.receipts.get('vda')).toBeNull()
   await host.close()
 })
