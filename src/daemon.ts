@@ -56,6 +56,8 @@ export interface Daemon {
 
 /** How long a start waits for a lock that the last run's writes may still hold. */
 const START_LOCK_TIMEOUT_MS = 30_000
+/** How long a start waits for images and records before it serves those that have answered. */
+const START_PATIENCE_MS = 10_000
 /** As many as there are threads that can wait for their records. */
 const STARTS_AT_ONCE = 16
 /** After every close has ended nothing can be lost any more, and nobody waits long for a standby's dead image. */
@@ -212,16 +214,20 @@ class DaemonBuild {
   }
 
   /**
-   * An export that cannot be opened waits and says why. If that is true of all of them, the start has failed. An image
-   * that does not answer, or a lock that is waited for, delays nobody's start but its own.
+   * An export that cannot be opened waits and says why. If that is true of all of them, the start has failed. A lock that
+   * is held delays nobody, an image that does not answer not for long: the others are served, and it can be asked about.
    */
   async #addExports(registry: ExportRegistry): Promise<void> {
     const { exports } = this.#configuration
     const refusals: Refusal[] = []
-    await eachAtOnce(exports, STARTS_AT_ONCE, async (definition) => {
+    const added = eachAtOnce(exports, STARTS_AT_ONCE, async (definition) => {
       const refusal = await registry.addAtStart(definition, START_LOCK_TIMEOUT_MS)
       if (refusal !== null) refusals.push(refusal)
-    })
+    }).then(() => true)
+    if ((await within(added, START_PATIENCE_MS)) === null) {
+      this.#log.warn('an image or a record does not answer: the start goes on without it')
+      return
+    }
     const [first] = refusals
     if (first !== undefined && refusals.length === exports.length) throw first
   }

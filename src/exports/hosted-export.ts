@@ -92,7 +92,7 @@ export class HostedExport {
   }
 
   get stateReason(): string | null {
-    return this.#closing?.waitsBecause ?? this.#stateReason
+    return this.#closing?.waitsBecause ?? this.#lastRun.waitsBecause ?? this.#stateReason
   }
 
   get lastReceipt(): Receipt | null {

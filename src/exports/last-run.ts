@@ -1,7 +1,8 @@
 /**
  * What an export does about the past when it is added: opens again by itself where the record allows that, finishes a
- * close that the last run left, or waits in standby and says why; where the record cannot be reached, until it can. And the receipt of a close that is asked for again,
- * whichever run of this host has given it.
+ * close that the last run left, or waits in standby and says why; where the record cannot be reached, until it can. Nobody
+ * waits here for what the last run left in the kernel: that goes on beside everything else. And the receipt of a close that
+ * is asked for again, whichever run of this host has given it.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -14,6 +15,8 @@ import type { Recovery } from './recovery.ts'
 import { within } from './within.ts'
 
 const RECORD_INTERVAL_MS = 1_000
+/** A process that is gone lets go of its files a moment later. Whatever holds a lock for longer delays nobody's start. */
+const LOCK_MOMENT_MS = 250
 
 export class LastRun {
   readonly #context: ExportContext
@@ -21,13 +24,22 @@ export class LastRun {
   #recovery: Recovery | null = null
   /** Asking again for a record whose home did not answer. */
   #asking: AbortController | null = null
+  #waitsBecause: string | null = null
 
   constructor(context: ExportContext, hosted: HostedExport) {
     this.#context = context
     this.#hosted = hosted
   }
 
-  /** In standby, at the start of the daemon. Rejects with the refusal of an opening that the record had allowed. */
+  /** While it opens by itself: what that waits for, if anything. */
+  get waitsBecause(): string | null {
+    return this.#waitsBecause
+  }
+
+  /**
+   * In standby, at the start of the daemon. Rejects with the refusal of an opening that the record had allowed, but for a
+   * lock that is held: that is waited for, for so long, after this has settled.
+   */
   async resume(lockTimeoutMs: number): Promise<void> {
     try {
       await this.#resume(lockTimeoutMs)
@@ -75,7 +87,30 @@ export class LastRun {
     }
     if (definition.standby) return
     if (decision.act === 'standby') this.#hosted.waitBecause(decision.reason)
-    else await this.#hosted.open({ receipt: null, takeover: false, timeoutMs: lockTimeoutMs })
+    else await this.#openByItself(lockTimeoutMs)
+  }
+
+  async #openByItself(lockTimeoutMs: number): Promise<void> {
+    const timeoutMs = Math.min(lockTimeoutMs, LOCK_MOMENT_MS)
+    try {
+      await this.#hosted.open({ receipt: null, takeover: false, timeoutMs })
+    } catch (error) {
+      if (!isInUse(error) || timeoutMs === lockTimeoutMs) throw error
+      void this.#openWhenFree(error.message, lockTimeoutMs)
+    }
+  }
+
+  async #openWhenFree(reason: string, timeoutMs: number): Promise<void> {
+    const { name } = this.#hosted
+    this.#waitsBecause = `its lock is waited for: ${reason}`
+    this.#context.log.info({ export: name, reason }, 'its lock is waited for')
+    try {
+      await this.#hosted.open({ receipt: null, takeover: false, timeoutMs })
+    } catch (error) {
+      this.#context.log.error({ export: name, error: String(error) }, 'it was not opened')
+    } finally {
+      this.#waitsBecause = null
+    }
   }
 
   /** The receipt of this host's latest close; rejects where there is none. `known` is what this run remembers. */
@@ -118,6 +153,10 @@ export class LastRun {
       this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
     }
   }
+}
+
+function isInUse(error: unknown): error is Refusal {
+  return error instanceof Refusal && error.code === 'image-in-use'
 }
 
 function isUnreachable(error: unknown): error is Refusal {

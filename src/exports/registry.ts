@@ -135,8 +135,8 @@ export class ExportRegistry implements ExportVerbs {
 
   /** The same at the daemon's start: an export that cannot be opened stays, and its status says why. */
   async addAtStart(definition: ExportDefinition, lockTimeoutMs: number): Promise<Refusal | null> {
-    const hosted = this.#register(definition)
     try {
+      const hosted = this.#register(definition)
       await hosted.start()
       if (definition.standby) this.#context.stacks.lookSoon(definition)
       await hosted.resume(lockTimeoutMs)
