@@ -28,6 +28,7 @@ import { clearPredecessors, refuseEarly } from './early-handover.ts'
 import { plainClose } from './plain-close.ts'
 import { Predecessor } from './predecessor.ts'
 import { LastRun } from './last-run.ts'
+import { LeftEntry } from './left-entry.ts'
 import { ServedImage } from './served-image.ts'
 import { describeExport } from './status.ts'
 import type { AdoptOptions, CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
@@ -58,6 +59,7 @@ export class HostedExport {
   /** Letting go of the image after a fence. */
   #tidying: Promise<void> = Promise.resolve()
   readonly #lastRun: LastRun
+  readonly #leftEntry: LeftEntry
   #stopping = false
 
   constructor(context: ExportContext, exportId: number, workerIndex: number, definition: ExportDefinition) {
@@ -68,6 +70,7 @@ export class HostedExport {
     this.#lifecycle = new Lifecycle(definition.name)
     this.ownership = new OwnershipSide(context, definition)
     this.#lastRun = new LastRun(context, this)
+    this.#leftEntry = new LeftEntry(context, this)
     this.predecessor = new Predecessor(context, definition, this.ownership, this.data)
     this.#image = new ServedImage(context, definition, this.data, async (facts) => {
       this.#located(facts)
@@ -239,6 +242,7 @@ export class HostedExport {
     await this.#exclusively(async () => {
       await this.#tidying
       await this.#lastRun.abandon()
+      await this.#leftEntry.end()
       await this.predecessor.end()
       if (this.data.placement?.worker.alive === true) {
         // What is parked stays unanswered, so that its frontend sends it again elsewhere.
@@ -370,6 +374,7 @@ export class HostedExport {
       if (!(error instanceof WorkerGone)) throw error
     }
     await this.ownership.recordFence()
+    if (closing?.early === true) this.#leftEntry.begin(this.#generation)
   }
 
   // ---- closing
@@ -387,7 +392,8 @@ export class HostedExport {
   }
 
   async #closeEnded(closing: Closing, end: CloseEnd, options: CloseOptions): Promise<void> {
-    if (this.#closing === closing) this.#closing = null
+    // A fence takes it along: it tidies up when the last step of it is over.
+    if (end.kind !== 'fenced' && this.#closing === closing) this.#closing = null
     switch (end.kind) {
       case 'closed':
         this.#lastReceipt = end.receipt

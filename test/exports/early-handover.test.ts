@@ -6,15 +6,15 @@
  * @module-tag slow
  */
 
-import { closeSync, openSync, readSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
-import { startDaemon } from '../support/daemon.ts'
+import { ENGINES, startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { answerOrNone, connectFrontend } from '../support/nbd-frontend.ts'
+import { answerOrNone, answerWithin, connectFrontend } from '../support/nbd-frontend.ts'
 import type { NbdFrontend, SentRequest } from '../support/nbd-frontend.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
@@ -146,6 +146,63 @@ test('a source that dies leaves its holds; its receipt, a fence, or its own next
   expect((await newest()).draining).toEqual([])
   expect(blockOf(disk.backingPath, 8192)).toBe(0x02)
   expect(await again.status('vda')).toMatchObject({ state: 'standby' })
+})
+
+test('a source that is fenced while it drains lets go of the holds itself, once it is quiet, and has no receipt', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, destination, newest } = rig
+  const fresh = await connectFrontend(scratch, destination.address, 'vda')
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  await source.ask('POST', '/exports/vda/fence', {})
+  expect((await newest()).draining).toHaveLength(1)
+  await destination.open('vda')
+  const held = fresh.send('WRITE', { offset: 8192, data: NEW })
+  expect(await answerOrNone(held, MANY_LOOKS_MS)).toBeUndefined()
+  expect(disk.log.inDisk()).toHaveLength(1)
+  disk.holdWrites(false)
+  expect((await answerWithin(held, 60_000)).error).toBe(0)
+  expect(disk.log.inDisk()).toEqual([])
+  expect(blockOf(disk.backingPath, 8192)).toBe(0x02)
+  expect(await newest()).toMatchObject({ state: 'open', generation: 2, draining: [] })
+  expect(await source.status('vda')).toMatchObject({ state: 'fenced', lastReceipt: null })
+  expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
+})
+
+/** The one disk is seen by both; it is idle again before the destination opens, since it can do one thing at a time only. */
+test.each(ENGINES)('on one host the holds fall when the lock of a dead source comes free (%s)', async (engine) => {
+  const scratch = scratchOfTest()
+  const disk = await startWitnessDisk(scratch, { scripted: true })
+  const { ownership, settings, home } = placeApart(scratch)
+  const exports = [{ name: 'vda', path: disk.path, image_id: 'disk' }]
+  const options = { exports, ownership, ownershipSettings: settings, engine, tcp: false }
+  const environment = { INTERLOCKD_FAULT_POINT: 'early: recorded:stop' }
+  const source = await startDaemon(scratch, { ...options, environment })
+  const { stateDirectory } = source
+  const destination = await startDaemon(scratch, { ...options, stateDirectory, standby: true })
+  const fresh = await connectFrontend(scratch, destination.address, 'vda')
+  const old = await connectFrontend(scratch, source.address, 'vda')
+  disk.holdWrites(true)
+  old.send('WRITE', { offset: 8192, data: OLD })
+  await eventually('the write in the disk', () => disk.log.inDisk().length === 1)
+  // It stops before it can take its entry out of the record, and keeps its lock.
+  void source.api('POST', '/exports/vda/close', { early: true }).catch(() => null)
+  await eventually('the entry', async () => {
+    const newest = await home('disk').readNewest()
+    return newest.kind === 'record' && newest.record.draining.length === 1
+  })
+  await eventually('the stop', () => /^State:\s+T/mu.test(readFileSync(`/proc/${source.pid}/status`, 'utf8')))
+  disk.holdWrites(false)
+  await eventually('the disk to be idle', () => disk.log.inDisk().length === 0)
+  expect(await destination.open('vda')).toMatchObject({ state: 'open', generation: 2 })
+  const held = fresh.send('WRITE', { offset: 8192, data: NEW })
+  expect(await answerOrNone(held, MANY_LOOKS_MS)).toBeUndefined()
+  expect((await destination.status('vda')).holds).toMatchObject([{ offset: 8192, generation: 1, waiting: 1 }])
+  await source.kill()
+  expect((await answerWithin(held, 60_000)).error).toBe(0)
+  expect(blockOf(disk.backingPath, 8192)).toBe(0x02)
+  expect((await destination.status('vda')).holds).toEqual([])
+  expect(await home('disk').readNewest()).toMatchObject({ record: { state: 'open', generation: 2, draining: [] } })
 })
 
 test('a migration that is cancelled goes on under the same generation, unless somebody has opened', async () => {
