@@ -1,41 +1,39 @@
 /**
- * One export of this daemon: its lifecycle, its image, and what each verb does to them. The state is the lifecycle's; what
- * is open is the data side's; the two are changed only here, one verb at a time (`close` and `fence` may come in between,
- * because they must never wait for anything else).
+ * One export of this daemon: what each verb does to it, and what it makes of news. Its state is the life's, what is open the
+ * data side's, what is recorded the ownership's; the way in, the close and the fence change them, one verb at a time
+ * (`close` and `fence` may come in between, because they must never wait for anything else).
  *
  * 1. Writes are admitted only in `open`, and only after image, locks and record are in place.
  * 2. Whatever cannot be finished ends in `standby` or `fenced`, never in between; its reason is kept for the status.
  * 3. A fence takes effect at once; tidying up (waiting for what is submitted, closing the image) follows by itself.
  */
 
-import { assert, present } from '../foundation/assert.ts'
+import { present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
-import { Lifecycle, acceptsNegotiation, gateSettings } from '../interlock/lifecycle.ts'
-import type { ExportState, GateChoices } from '../interlock/lifecycle.ts'
+import type { ExportState } from '../interlock/lifecycle.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import type { OwnershipRecord } from '../ownership/home.ts'
-import { WorkerGone } from '../plane-link/data-worker.ts'
 import { adoptImage } from './adoption.ts'
 import type { CloseEnd } from './close-run.ts'
 import { Closing } from './closing.ts'
 import { DataSide } from './data-side.ts'
 import type { ExportContext } from './export-context.ts'
+import { ExportLife } from './export-life.ts'
+import { Fencing } from './fencing.ts'
+import type { FenceCode } from './fencing.ts'
 import type { ImageFacts } from './image.ts'
 import { closeImage } from './image.ts'
-import { claimForReading, openForWriting } from './opening.ts'
 import { OwnershipSide } from './ownership-side.ts'
 import { clearPredecessors, refuseEarly } from './early-handover.ts'
 import { plainClose } from './plain-close.ts'
 import { Predecessor } from './predecessor.ts'
 import { LastRun } from './last-run.ts'
-import { LeftEntry } from './left-entry.ts'
 import { ServedImage } from './served-image.ts'
 import { describeExport } from './status.ts'
+import { WayIn } from './way-in.ts'
 import type { AdoptOptions, CloseOptions, CloseOutcome, ExportDefinition, OpenOptions } from './verbs.ts'
 
 const NO_OPTIONS: OpenOptions = { receipt: null, takeover: false, timeoutMs: null }
-
-type FenceCode = 'export-fenced' | 'sync-failed' | 'worker-died'
 
 export class HostedExport {
   readonly definition: ExportDefinition
@@ -43,39 +41,34 @@ export class HostedExport {
   readonly ownership: OwnershipSide
   readonly predecessor: Predecessor
   readonly #context: ExportContext
-  readonly #lifecycle: Lifecycle
+  readonly #life: ExportLife
   readonly #image: ServedImage
+  readonly #wayIn: WayIn
+  readonly #fencing: Fencing
   readonly workerIndex: number
-  #generation = 0
-  #stateReason: string | null = null
-  /** What those are told who wait for something that the fence has ended. */
-  #fenceCode: FenceCode = 'export-fenced'
-  #closeRequests: 'park' | 'refuse' = 'park'
   #closing: Closing | null = null
-  #lastReceipt: Receipt | null = null
   /** Verbs that must not run beside each other. */
   #turn: Promise<unknown> = Promise.resolve()
   #opening: Promise<void> | null = null
-  /** Letting go of the image after a fence. */
-  #tidying: Promise<void> = Promise.resolve()
   readonly #lastRun: LastRun
-  readonly #leftEntry: LeftEntry
-  #stopping = false
 
   constructor(context: ExportContext, exportId: number, workerIndex: number, definition: ExportDefinition) {
     this.definition = definition
     this.data = new DataSide(exportId, definition)
     this.#context = context
     this.workerIndex = workerIndex
-    this.#lifecycle = new Lifecycle(definition.name)
+    this.#life = new ExportLife(context, definition, this.data)
     this.ownership = new OwnershipSide(context, definition)
     this.#lastRun = new LastRun(context, this)
-    this.#leftEntry = new LeftEntry(context, this)
     this.predecessor = new Predecessor(context, definition, this.ownership, this.data)
     this.#image = new ServedImage(context, definition, this.data, async (facts) => {
       this.#located(facts)
       await this.ownership.refuseLinks(facts)
     })
+    this.#wayIn = new WayIn(context, this, this.#life, this.#image, (facts) => {
+      this.#located(facts)
+    })
+    this.#fencing = new Fencing(context, this, this.#life, this.#image)
   }
 
   get name(): string {
@@ -83,7 +76,7 @@ export class HostedExport {
   }
 
   get state(): ExportState {
-    return this.#lifecycle.state
+    return this.#life.state
   }
 
   get facts(): ImageFacts | null {
@@ -91,15 +84,15 @@ export class HostedExport {
   }
 
   get generation(): number {
-    return this.#generation
+    return this.#life.generation
   }
 
   get stateReason(): string | null {
-    return this.#closing?.waitsBecause ?? this.#lastRun.waitsBecause ?? this.#stateReason
+    return this.#closing?.waitsBecause ?? this.#lastRun.waitsBecause ?? this.#life.reason
   }
 
   get lastReceipt(): Receipt | null {
-    return this.#lastReceipt
+    return this.#life.lastReceipt
   }
 
   /** The nonce that a receipt must carry to open this standby. */
@@ -109,15 +102,15 @@ export class HostedExport {
 
   /** Why a client cannot be accepted now, or null. */
   get negotiationProblem(): string | null {
-    if (this.facts === null) return this.#stateReason ?? 'its image was not opened yet'
-    if (acceptsNegotiation(this.state, this.#choices)) return null
-    const reason = this.#stateReason === null ? '' : `: ${this.#stateReason}`
+    if (this.facts === null) return this.#life.reason ?? 'its image was not opened yet'
+    if (this.#life.acceptsNegotiation) return null
+    const reason = this.#life.reason === null ? '' : `: ${this.#life.reason}`
     return `the export is ${this.state}${reason}`
   }
 
   /** Attaches to a worker and enters standby. Rejects with the image's refusal; the export then stays, without image. */
   start(): Promise<void> {
-    return this.#exclusively(() => this.#enterStandby(null))
+    return this.#exclusively(() => this.#wayIn.enterStandby(null))
   }
 
   /** After `start`: opens by itself where the record allows that. */
@@ -127,17 +120,17 @@ export class HostedExport {
 
   /** Said by the status for as long as it waits in standby. */
   waitBecause(reason: string | null): void {
-    this.#stateReason = reason
+    this.#life.reason = reason
     if (reason !== null) this.#context.log.info({ export: this.name, reason }, 'waits in standby')
   }
 
   /** The close of the last run was finished by this one. */
   finishedFor(receipt: Receipt): void {
-    this.#lastReceipt = receipt
+    this.#life.lastReceipt = receipt
   }
 
   open(options: OpenOptions = NO_OPTIONS): Promise<void> {
-    if (this.#lifecycle.answer('open') === 'repeat') return Promise.resolve()
+    if (this.#life.answer('open') === 'repeat') return Promise.resolve()
     if (this.#opening !== null) return this.#opening
     const opening = this.#exclusively(() => this.#open(options)).finally(() => {
       this.#opening = null
@@ -152,9 +145,9 @@ export class HostedExport {
   }
 
   async close(options: CloseOptions): Promise<CloseOutcome> {
-    switch (this.#lifecycle.answer('close')) {
+    switch (this.#life.answer('close')) {
       case 'repeat':
-        return { done: true, receipt: await this.#lastRun.receipt(this.#lastReceipt, options.timeoutMs) }
+        return { done: true, receipt: await this.#lastRun.receipt(this.#life.lastReceipt, options.timeoutMs) }
       case 'join':
         break
       case 'begin':
@@ -171,66 +164,62 @@ export class HostedExport {
       case 'cancelled':
         throw new Refusal('wrong-state', `the close of export '${this.name}' was cancelled by 'open'`)
       case 'fenced':
-        throw new Refusal(this.#fenceCode, `export '${this.name}' was fenced instead of closed: ${end.reason}`)
+        throw new Refusal(this.#fencing.code, `export '${this.name}' was fenced instead of closed: ${end.reason}`)
     }
   }
 
   standby(): Promise<void> {
-    if (this.#lifecycle.answer('standby') === 'repeat') return Promise.resolve()
+    if (this.#life.answer('standby') === 'repeat') return Promise.resolve()
     return this.#exclusively(async () => {
-      if (this.#lifecycle.answer('standby') === 'repeat') return
-      await this.#tidying
+      if (this.#life.answer('standby') === 'repeat') return
+      await this.#fencing.tidied
       const wasClosed = this.state === 'closed'
-      this.#to('standby', null)
+      this.#life.to('standby', null)
       if (wasClosed) await this.data.disconnect()
-      await this.#enterStandby(null)
+      await this.#wayIn.enterStandby(null)
     })
   }
 
   /** Nothing more of ours is submitted from here on; the image is let go of as soon as what was submitted has cleared. */
   fence(reason: string, code: FenceCode = 'export-fenced'): void {
     if (this.state === 'fenced') return
-    this.#fenceCode = code
-    this.data.allowGeneration(0)
-    this.#to('fenced', reason)
     const closing = this.#closing
     this.#closing = null
-    closing?.fault(reason)
-    this.#tidying = this.#tidyUp(this.#opening, closing)
+    this.#fencing.fence(reason, code, { opening: this.#opening, closing })
   }
 
   /** For `remove` and for the daemon's end: only when nothing is open for writing. */
   async remove(): Promise<void> {
-    this.#lifecycle.answer('remove')
-    await this.#exclusively(() => Promise.resolve(this.#lifecycle.answer('remove')))
+    this.#life.answer('remove')
+    await this.#exclusively(() => Promise.resolve(this.#life.answer('remove')))
     await this.dispose()
   }
 
   /** Lets go of the writes of a predecessor, on proof: its receipt, or that it was fenced. */
   async clear(options: { readonly receipt: Receipt | null; readonly takeover: boolean }): Promise<void> {
-    this.#lifecycle.answer('clear')
+    this.#life.answer('clear')
     await clearPredecessors(this.#context, this, options)
   }
 
   /** Accepts the image as it is found now. In standby it is served from then on, where it was refused before. */
   adopt(options: AdoptOptions): Promise<void> {
     return this.#exclusively(async () => {
-      this.#lifecycle.answer('adopt')
-      await this.#tidying
+      this.#life.answer('adopt')
+      await this.#fencing.tidied
       await adoptImage(this.#context, this, options)
       if (this.state !== 'standby') return
       await this.#image.dropParked()
-      await this.#enterStandby(null)
+      await this.#wayIn.enterStandby(null)
     })
   }
 
   /** At the end of the daemon: whatever is open for writing is closed, with the reason `shutdown`. */
   async closeForShutdown(): Promise<void> {
-    this.#stopping = true
+    this.#wayIn.abandon()
     await this.openingEnded()
     if (this.state === 'fenced') {
-      await this.#tidying
-      throw new Refusal(this.#fenceCode, this.#stateReason ?? 'fenced')
+      await this.#fencing.tidied
+      throw new Refusal(this.#fencing.code, this.#life.reason ?? 'fenced')
     }
     if (this.state === 'standby' || this.state === 'closed') return
     await this.close(plainClose('shutdown'))
@@ -238,11 +227,10 @@ export class HostedExport {
 
   /** Lets go of everything. Only when nothing is open for writing. */
   async dispose(): Promise<void> {
-    this.#stopping = true
+    this.#wayIn.abandon()
     await this.#exclusively(async () => {
-      await this.#tidying
+      await this.#fencing.end()
       await this.#lastRun.abandon()
-      await this.#leftEntry.end()
       await this.predecessor.end()
       if (this.data.placement?.worker.alive === true) {
         // What is parked stays unanswered, so that its frontend sends it again elsewhere.
@@ -272,119 +260,23 @@ export class HostedExport {
     if (this.state === 'closing') {
       if (await this.#cancelClose()) return
     }
-    if (this.#lifecycle.answer('open') === 'repeat') return
+    if (this.#life.answer('open') === 'repeat') return
     // Handing the source's own receipt back is how a migration is cancelled: without it no destination can open.
-    const cancels = this.state === 'closed' && options.receipt?.nonce === this.#lastReceipt?.nonce
+    const cancels = this.state === 'closed' && options.receipt?.nonce === this.#life.lastReceipt?.nonce
     if (!cancels) this.ownership.checkReceipt(options.receipt)
-    await this.#tidying
+    await this.#fencing.tidied
     await this.#lastRun.abandon()
-    this.#to('opening', null)
-    try {
-      if (this.data.placement === null) await this.#attach()
-      if (this.definition.readOnly) await this.#openReadOnly()
-      else await this.#openForWriting(options)
-    } catch (error) {
-      await this.#openingFailed(error)
-      throw error
-    }
-  }
-
-  async #openForWriting(options: OpenOptions): Promise<void> {
-    const known = this.facts?.sizeBytes ?? 0
-    const { image, record } = await openForWriting(this.#context, {
-      definition: this.definition,
-      ownership: this.ownership,
-      receipt: options.receipt,
-      takeover: options.takeover,
-      allowUnsafe: options.allowUnsafe ?? [],
-      knownSizeBytes: known,
-      timeoutMs: options.timeoutMs ?? 0,
-      found: ({ facts }) => {
-        this.#located(facts)
-      },
-      abandoned: () => this.state !== 'opening' || this.#stopping,
-    })
-    await this.#image.replace(image, record.generation)
-    this.#generation = record.generation
-    this.#lastReceipt = null
-    if (known !== 0 && known !== image.facts.sizeBytes) await this.data.disconnect()
-    await this.predecessor.begin(record)
-    this.#refuseUnlessOpening()
-    this.data.allowGeneration(record.generation)
-    this.#to('open', null)
-    await this.#applyGate()
-  }
-
-  async #openReadOnly(): Promise<void> {
-    const image = this.data.file ?? (await this.#image.openForReading())
-    await claimForReading(this.#context, this.definition, image)
-    this.#refuseUnlessOpening()
-    this.#to('open', null)
-    await this.#applyGate()
-  }
-
-  #refuseUnlessOpening(): void {
-    if (this.state === 'opening') return
-    throw new Refusal('export-fenced', `export '${this.name}' was fenced while it opened`)
-  }
-
-  async #openingFailed(error: unknown): Promise<void> {
-    if (this.state !== 'opening') return
-    const reason = error instanceof Error ? error.message : String(error)
-    if (error instanceof WorkerGone) {
-      this.fence(reason)
-      return
-    }
-    this.#to('standby', reason)
-    await this.#image.dropWritable()
-    await this.ownership.withdraw(this.#generation)
-    await this.#enterStandby(reason).catch((second: unknown) => {
-      this.#context.log.debug({ export: this.name, error: String(second) }, 'standby has no image')
-    })
-  }
-
-  // ---- standby
-
-  async #enterStandby(reason: string | null): Promise<void> {
-    assert(this.state === 'standby', 'an export is put into standby in standby')
-    this.#stateReason = reason
-    if (this.data.placement === null) await this.#attach()
-    try {
-      if (this.data.file === null) await this.#image.openForReading()
-    } catch (error) {
-      this.#stateReason = reason ?? (error instanceof Error ? error.message : String(error))
-      throw error
-    }
-    await this.#applyGate()
-  }
-
-  async #attach(): Promise<void> {
-    await this.data.attach(await this.#context.place(this.workerIndex), this.facts?.sizeBytes ?? 0)
-  }
-
-  async #tidyUp(opening: Promise<void> | null, closing: Closing | null): Promise<void> {
-    try {
-      if (this.data.placement !== null) await this.data.setGate({ reads: 'refuse', writes: 'refuse' })
-      // An opening or a close that was under way ends first: each lets go of what it holds itself.
-      await opening?.catch(() => undefined)
-      await closing?.settled
-      await this.predecessor.end()
-      if (this.data.placement !== null) await this.#image.drop()
-    } catch (error) {
-      if (!(error instanceof WorkerGone)) throw error
-    }
-    await this.ownership.recordFence()
-    if (closing?.early === true) this.#leftEntry.begin(this.#generation)
+    await this.#wayIn.open(options)
   }
 
   // ---- closing
 
   #beginClose(options: CloseOptions): void {
     if (options.early) refuseEarly(this)
-    this.#closeRequests = options.requests
+    this.#life.closeRequests = options.requests
     const closing = new Closing(this.#context, this, options)
     this.#closing = closing
-    this.#to('closing', null)
+    this.#life.to('closing', null)
     closing.begin((reason) => {
       this.fence(reason)
     })
@@ -396,9 +288,9 @@ export class HostedExport {
     if (end.kind !== 'fenced' && this.#closing === closing) this.#closing = null
     switch (end.kind) {
       case 'closed':
-        this.#lastReceipt = end.receipt
+        this.#life.lastReceipt = end.receipt
         await this.predecessor.end()
-        this.#to('closed', null)
+        this.#life.to('closed', null)
         if (this.ownership.newest !== null) this.#recordChanged(this.ownership.newest)
         this.#context.emit(this.name, { kind: 'receipt', receipt: end.receipt })
         if (options.disconnect) await this.data.disconnect()
@@ -427,8 +319,8 @@ export class HostedExport {
       return false
     }
     this.#closing = null
-    this.#to('open', null)
-    await this.#applyGate()
+    this.#life.to('open', null)
+    await this.#life.applyGate()
     return true
   }
 
@@ -456,8 +348,8 @@ export class HostedExport {
       case 'closed': {
         // A migration that went well: nobody here waits for its being cancelled any more.
         const reason = `opened by ${name} (${host})`
-        if (record.generation <= this.#generation || this.#stateReason === reason) return
-        this.#stateReason = reason
+        if (record.generation <= this.#life.generation || this.#life.reason === reason) return
+        this.#life.reason = reason
         if (this.data.placement?.worker.alive === true) void this.data.disconnect().catch(() => undefined)
         return
       }
@@ -466,24 +358,6 @@ export class HostedExport {
       case 'fenced':
         return
     }
-  }
-
-  // ---- common
-
-  get #choices(): GateChoices {
-    return { standbyReads: this.definition.standbyReads, closeRequests: this.#closeRequests }
-  }
-
-  async #applyGate(): Promise<void> {
-    await this.data.setGate(gateSettings(this.state, this.#choices))
-  }
-
-  /** The one place where the lifecycle moves. */
-  #to(state: ExportState, reason: string | null): void {
-    const from = this.#lifecycle.to(state)
-    this.#stateReason = reason
-    this.#context.log.info({ export: this.name, from, to: state, generation: this.#generation, reason }, 'transition')
-    this.#context.emit(this.name, { kind: 'transition', from, to: state, reason })
   }
 
   #exclusively<T>(verb: () => Promise<T>): Promise<T> {

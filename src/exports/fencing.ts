@@ -1,0 +1,76 @@
+/**
+ * The end of an export that is not orderly: from one moment on nothing of it is submitted, and the image is let go of as
+ * soon as what was submitted has cleared. The fence takes effect at once and never waits; tidying up follows by itself, and
+ * whoever wants the export in another state waits for that. A fenced generation is never reported closed.
+ */
+
+import { WorkerGone } from '../plane-link/data-worker.ts'
+import type { Closing } from './closing.ts'
+import type { ExportContext } from './export-context.ts'
+import type { ExportLife } from './export-life.ts'
+import type { HostedExport } from './hosted-export.ts'
+import { LeftEntry } from './left-entry.ts'
+import type { ServedImage } from './served-image.ts'
+
+export type FenceCode = 'export-fenced' | 'sync-failed' | 'worker-died'
+
+/** What a fence comes in between of. Each lets go of what it holds itself. */
+export interface UnderWay {
+  readonly opening: Promise<void> | null
+  readonly closing: Closing | null
+}
+
+export class Fencing {
+  readonly #hosted: HostedExport
+  readonly #life: ExportLife
+  readonly #image: ServedImage
+  readonly #leftEntry: LeftEntry
+  #code: FenceCode = 'export-fenced'
+  #tidied: Promise<void> = Promise.resolve()
+
+  constructor(context: ExportContext, hosted: HostedExport, life: ExportLife, image: ServedImage) {
+    this.#hosted = hosted
+    this.#life = life
+    this.#image = image
+    this.#leftEntry = new LeftEntry(context, hosted)
+  }
+
+  /** What those are told who wait for something that the fence has ended. */
+  get code(): FenceCode {
+    return this.#code
+  }
+
+  /** Settles when the image is let go of; at once where there was no fence. */
+  get tidied(): Promise<void> {
+    return this.#tidied
+  }
+
+  fence(reason: string, code: FenceCode, underWay: UnderWay): void {
+    this.#code = code
+    this.#hosted.data.allowGeneration(0)
+    this.#life.to('fenced', reason)
+    underWay.closing?.fault(reason)
+    this.#tidied = this.#tidyUp(underWay)
+  }
+
+  /** Settles when nothing of it is under way. */
+  async end(): Promise<void> {
+    await this.#tidied
+    await this.#leftEntry.end()
+  }
+
+  async #tidyUp({ opening, closing }: UnderWay): Promise<void> {
+    const { data, ownership, predecessor } = this.#hosted
+    try {
+      if (data.placement !== null) await data.setGate({ reads: 'refuse', writes: 'refuse' })
+      await opening?.catch(() => undefined)
+      await closing?.settled
+      await predecessor.end()
+      if (data.placement !== null) await this.#image.drop()
+    } catch (error) {
+      if (!(error instanceof WorkerGone)) throw error
+    }
+    await ownership.recordFence()
+    if (closing?.early === true) this.#leftEntry.begin(this.#life.generation)
+  }
+}

@@ -1,0 +1,133 @@
+/**
+ * The way of an export into standby, and from there to being open: the image, the data plane, the state. What the locks
+ * and the record want is opening.ts; here is what an opening means for whoever is connected. Whatever cannot be finished
+ * ends in standby or fenced, never in between; its reason is kept for the status.
+ */
+
+import { assert } from '../foundation/assert.ts'
+import { Refusal } from '../foundation/refusal.ts'
+import { WorkerGone } from '../plane-link/data-worker.ts'
+import type { ExportContext } from './export-context.ts'
+import type { ExportLife } from './export-life.ts'
+import type { HostedExport } from './hosted-export.ts'
+import type { ImageFacts } from './image.ts'
+import { claimForReading, openForWriting } from './opening.ts'
+import type { ServedImage } from './served-image.ts'
+import type { OpenOptions } from './verbs.ts'
+
+export class WayIn {
+  readonly #context: ExportContext
+  readonly #hosted: HostedExport
+  readonly #life: ExportLife
+  readonly #image: ServedImage
+  readonly #located: (facts: ImageFacts) => void
+  #isEnding = false
+
+  /** `located` is called with each image that an opening has found. */
+  constructor(
+    context: ExportContext,
+    hosted: HostedExport,
+    life: ExportLife,
+    image: ServedImage,
+    located: (facts: ImageFacts) => void,
+  ) {
+    this.#context = context
+    this.#hosted = hosted
+    this.#life = life
+    this.#image = image
+    this.#located = located
+  }
+
+  /** The daemon ends: an opening that is under way is not wanted any more. */
+  abandon(): void {
+    this.#isEnding = true
+  }
+
+  /** In standby: attaches to a worker, and serves what may be read. Rejects with the image's refusal. */
+  async enterStandby(reason: string | null): Promise<void> {
+    const { data } = this.#hosted
+    assert(this.#life.state === 'standby', 'an export is put into standby in standby')
+    this.#life.reason = reason
+    if (data.placement === null) await this.#attach()
+    try {
+      if (data.file === null) await this.#image.openForReading()
+    } catch (error) {
+      this.#life.reason = reason ?? (error instanceof Error ? error.message : String(error))
+      throw error
+    }
+    await this.#life.applyGate()
+  }
+
+  /** Where nothing is open for writing. Rejects with why it was not opened; it is in standby then, or fenced. */
+  async open(options: OpenOptions): Promise<void> {
+    this.#life.to('opening', null)
+    try {
+      if (this.#hosted.data.placement === null) await this.#attach()
+      if (this.#hosted.definition.readOnly) await this.#openReadOnly()
+      else await this.#openForWriting(options)
+    } catch (error) {
+      await this.#openingFailed(error)
+      throw error
+    }
+  }
+
+  async #openForWriting(options: OpenOptions): Promise<void> {
+    const { data, definition, facts, ownership, predecessor } = this.#hosted
+    const known = facts?.sizeBytes ?? 0
+    const { image, record } = await openForWriting(this.#context, {
+      definition,
+      ownership,
+      receipt: options.receipt,
+      takeover: options.takeover,
+      allowUnsafe: options.allowUnsafe ?? [],
+      knownSizeBytes: known,
+      timeoutMs: options.timeoutMs ?? 0,
+      found: (found) => {
+        this.#located(found.facts)
+      },
+      abandoned: () => this.#life.state !== 'opening' || this.#isEnding,
+    })
+    await this.#image.replace(image, record.generation)
+    this.#life.generation = record.generation
+    this.#life.lastReceipt = null
+    if (known !== 0 && known !== image.facts.sizeBytes) await data.disconnect()
+    await predecessor.begin(record)
+    this.#refuseUnlessOpening()
+    data.allowGeneration(record.generation)
+    this.#life.to('open', null)
+    await this.#life.applyGate()
+  }
+
+  async #openReadOnly(): Promise<void> {
+    const image = this.#hosted.data.file ?? (await this.#image.openForReading())
+    await claimForReading(this.#context, this.#hosted.definition, image)
+    this.#refuseUnlessOpening()
+    this.#life.to('open', null)
+    await this.#life.applyGate()
+  }
+
+  #refuseUnlessOpening(): void {
+    if (this.#life.state === 'opening') return
+    throw new Refusal('export-fenced', `export '${this.#hosted.name}' was fenced while it opened`)
+  }
+
+  async #openingFailed(error: unknown): Promise<void> {
+    if (this.#life.state !== 'opening') return
+    const reason = error instanceof Error ? error.message : String(error)
+    if (error instanceof WorkerGone) {
+      this.#hosted.fence(reason)
+      return
+    }
+    this.#life.to('standby', reason)
+    await this.#image.dropWritable()
+    await this.#hosted.ownership.withdraw(this.#life.generation)
+    await this.enterStandby(reason).catch((second: unknown) => {
+      this.#context.log.debug({ export: this.#hosted.name, error: String(second) }, 'standby has no image')
+    })
+  }
+
+  async #attach(): Promise<void> {
+    const { data, facts, workerIndex } = this.#hosted
+    await data.attach(await this.#context.place(workerIndex), facts?.sizeBytes ?? 0)
+  }
+}
