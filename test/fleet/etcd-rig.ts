@@ -5,6 +5,7 @@
 
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { afterAll, beforeAll } from 'vitest'
 import { requirePeer } from '../../scripts/peers.mjs'
 import { EtcdClient } from '../../src/ownership/etcd/client.ts'
 import type { EtcdSettings } from '../../src/ownership/etcd/settings.ts'
@@ -12,8 +13,11 @@ import { EtcdWatch } from '../../src/ownership/etcd/watch.ts'
 import { EtcdHome } from '../../src/ownership/etcd-home.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
+import { keepRecordsIn } from '../exports/ownership-rig.ts'
 import type { RecordPlace, RecordPlaces } from '../exports/ownership-rig.ts'
+import { startEtcd } from '../support/etcd-cluster.ts'
 import type { EtcdCluster } from '../support/etcd-cluster.ts'
+import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
 const silent = { info: () => undefined, warn: () => undefined }
@@ -68,6 +72,22 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
     ofImage: named,
     apart: (scratch) => named(scratch.directory('place')),
   }
+}
+
+/**
+ * The tests of a file that knows no home of records, with their records in an etcd of their own. Returns what tells the
+ * keys that they have left there.
+ */
+export async function withRecordsInEtcd(loadTests: () => Promise<unknown>): Promise<() => Promise<string>> {
+  const shared = new Scratch()
+  let etcd: EtcdCluster
+  beforeAll(async () => {
+    etcd = await startEtcd(shared)
+  })
+  afterAll(() => shared.dispose())
+  keepRecordsIn(placesIn(() => etcd))
+  await loadTests()
+  return async () => (await etcd.checked(['get', '/test/', '--prefix', '--keys-only'])).trim()
 }
 
 /** Revision 0 is now. Null where there was no such key. */
