@@ -205,6 +205,27 @@ test.each(ENGINES)('on one host the holds fall when the lock of a dead source co
   expect(await home('disk').readNewest()).toMatchObject({ record: { state: 'open', generation: 2, draining: [] } })
 })
 
+test('a third host in line waits for both; the second one can hand over early only when the first is quiet', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, destination, host, newest } = rig
+  const third = await host(disk.backingPath, { standby: true })
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  await destination.open('vda')
+  expect(await refusal(third, 'open')).toMatchObject({ code: 'held-by-other' })
+  expect(await refusal(destination, 'close', { early: true })).toMatchObject({ code: 'early-refused' })
+  await destination.api('POST', '/exports/vda/close', { wait: false })
+  await eventually('closing to be recorded', async () => (await newest()).state === 'closing')
+  expect(await refusal(third, 'open', { timeoutMs: MANY_LOOKS_MS })).toMatchObject({ code: 'held-by-other' })
+  expect(disk.log.inDisk()).toHaveLength(1)
+  const opening = third.open('vda', { timeoutMs: 30_000 })
+  disk.holdWrites(false)
+  expect(await opening).toMatchObject({ generation: 3, holds: [] })
+  expect(disk.log.inDisk()).toEqual([])
+  expect((await source.close('vda')).receipt.generation).toBe(1)
+  expect((await destination.close('vda')).receipt.generation).toBe(2)
+})
+
 test('a migration that is cancelled goes on under the same generation, unless somebody has opened', async () => {
   const rig = await makeRig()
   const { scratch, disk, source, destination, newest } = rig
