@@ -3,8 +3,10 @@
  * (the client of an etcd cluster, and its stream) is made once and ends with `close`.
  */
 
+import { realpathSync } from 'node:fs'
 import type { BlockingRunner } from './blocking/calls.ts'
-import type { OwnershipConfiguration } from './config/configuration.ts'
+import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
+import { Refusal } from './foundation/refusal.ts'
 import { DirectoryHome } from './ownership/directory-home.ts'
 import { EtcdClient } from './ownership/etcd/client.ts'
 import type { EtcdLog, EtcdSettings } from './ownership/etcd/settings.ts'
@@ -44,6 +46,22 @@ export class RecordHomes {
   async close(): Promise<void> {
     await this.#cluster?.watch.close()
     this.#cluster?.client.close()
+  }
+}
+
+/** For tools without a daemon: by which id the first of the configurations that exports the image knows it. */
+export function imageIdIn(configurations: readonly Configuration[], path: string): string | null {
+  const definition = configurations.flatMap(({ exports }) => exports).find((each) => each.path === path)
+  return definition === undefined ? null : (definition.imageId ?? definition.name)
+}
+
+/** Throws the Refusal where the path leads nowhere. */
+export function realPathOf(path: string): string {
+  try {
+    return realpathSync.native(path)
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    throw new Refusal('image-missing', `${path} leads nowhere on this host: ${why}`)
   }
 }
 

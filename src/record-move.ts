@@ -4,7 +4,6 @@
  * homes know the images. One record after the other; what stands in the way of one is told, and the next one is tried.
  */
 
-import { realpathSync } from 'node:fs'
 import { BlockingPool } from './blocking/blocking-pool.ts'
 import type { Configuration } from './config/configuration.ts'
 import { hostOfThisProcess } from './config/defaults.ts'
@@ -14,7 +13,7 @@ import type { RefusalCode } from './foundation/refusal.ts'
 import type { RecordHome } from './ownership/home.ts'
 import { moveRecord } from './ownership/record-move.ts'
 import type { MovedRecord } from './ownership/record-move.ts'
-import { RecordHomes } from './record-homes.ts'
+import { imageIdIn, realPathOf, RecordHomes } from './record-homes.ts'
 
 export interface MoveRequest {
   /** Of images, absolute; none: those of all exports of the second configuration. */
@@ -87,16 +86,5 @@ async function moveOne(path: string, homes: Both<RecordHomes>, ids: Both<string 
 
 /** By which a home knows the image: as its configuration says, else the other one. */
 function idOf(request: MoveRequest, path: string, own: Configuration, other: Configuration): string | null {
-  if (request.imageId !== null) return request.imageId
-  const definition = [...own.exports, ...other.exports].find((each) => each.path === path)
-  return definition === undefined ? null : (definition.imageId ?? definition.name)
-}
-
-function realPathOf(path: string): string {
-  try {
-    return realpathSync.native(path)
-  } catch (error) {
-    const why = error instanceof Error ? error.message : String(error)
-    throw new Refusal('image-missing', `${path} leads nowhere on this host: ${why}`)
-  }
+  return request.imageId ?? imageIdIn([own, other], path)
 }

@@ -1,11 +1,17 @@
 /** Values that options and arguments of several verbs share, checked as they are parsed, with words for who mistyped. */
 
 import { InvalidArgumentError, Option } from 'commander'
-import { checkExportName } from '../config/check.ts'
+import { checkExportName, checkImageId } from '../config/check.ts'
 import { parseDurationMs } from '../config/quantity.ts'
 
 export function exportName(text: string): string {
   const checked = checkExportName(text)
+  if (checked.ok) return checked.value
+  throw new InvalidArgumentError(`It ${checked.problem}.`)
+}
+
+export function imageId(text: string): string {
+  const checked = checkImageId(text)
   if (checked.ok) return checked.value
   throw new InvalidArgumentError(`It ${checked.problem}.`)
 }

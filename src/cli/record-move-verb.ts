@@ -5,11 +5,10 @@
 
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
-import { InvalidArgumentError } from 'commander'
-import { checkImageId } from '../config/check.ts'
 import { REFUSALS } from '../foundation/refusal.ts'
 import type { SharedOptions } from './control-program.ts'
 import { EXIT, ExitStatus } from './exit-code.ts'
+import { imageId } from './option-values.ts'
 import { printable } from './presentation.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -41,13 +40,13 @@ export function recordMoveVerb(program: Command, terminal: Terminal): void {
 
 async function move(
   paths: readonly string[],
-  { from, to, imageId }: MoveFlags,
+  { from, to, imageId: id }: MoveFlags,
   { output }: SharedOptions,
   terminal: Terminal,
 ): Promise<void> {
   const { moveRecords } = await import('../record-move.ts')
   const absolute = paths.map((path) => resolve(path))
-  const results = await moveRecords({ paths: absolute, from, to, imageId: imageId ?? null })
+  const results = await moveRecords({ paths: absolute, from, to, imageId: id ?? null })
   if (output === 'json') terminal.result(JSON.stringify(results, null, 2))
   const refused = results.filter((result) => result.kind === 'refused')
   for (const result of results) {
@@ -61,10 +60,4 @@ async function move(
   if (refused.length === 0) return
   const conflict = refused.every(({ code }) => REFUSALS[code].status === 409)
   throw new ExitStatus(conflict ? EXIT.refused : EXIT.failed, `${refused.length} of ${results.length} were not moved`)
-}
-
-function imageId(text: string): string {
-  const checked = checkImageId(text)
-  if (checked.ok) return checked.value
-  throw new InvalidArgumentError(`It ${checked.problem}.`)
 }

@@ -1,15 +1,23 @@
 /**
- * `interlockctl record show|repair`: the ownership record of an image, looked at and repaired where it lies. No daemon is
+ * `interlockctl record show|repair`: the ownership record of an image, looked at and repaired where it lies: beside the
+ * image, or where a configuration says. No daemon is
  * asked and none has to run; one that does run notices what was written, as it notices other hosts.
  */
 
 import { resolve } from 'node:path'
 import type { Command } from 'commander'
+import type { LocalRecord } from '../local-record.ts'
 import type { ActionSurroundings } from './control-actions.ts'
 import type { SharedOptions } from './control-program.ts'
+import { imageId } from './option-values.ts'
 import { planDetails, recordDetails, repairedDetails, shownRecords } from './record-presentation.ts'
 
-interface RepairFlags {
+interface PlaceFlags {
+  readonly config?: string
+  readonly imageId?: string
+}
+
+interface RepairFlags extends PlaceFlags {
   readonly nobodyWrites?: true
   readonly dryRun?: true
 }
@@ -28,8 +36,13 @@ export function recordVerbs(
       .command(name)
       .description(description)
       .argument('<path>', 'an image with its record beside it, or the folder of a record')
-  verb('show', 'every record that is left, whether it is valid, and the newest in full').action(async (path: string) =>
-    show(path, surroundingsOf(program.opts())),
+      .option(
+        '--config <file>',
+        'a configuration of interlockd: the record is where its [ownership] says, also in etcd',
+      )
+      .option('--image-id <id>', 'with --config, where none of its exports is the image', imageId)
+  verb('show', 'every record that is left, whether it is valid, and the newest in full').action(
+    async (path: string, flags: PlaceFlags) => show(path, flags, surroundingsOf(program.opts())),
   )
   verb('repair', 'write a good record on top of a newest one that cannot be understood')
     .option('--nobody-writes', 'your word that no host has the image open or writes under way')
@@ -38,25 +51,18 @@ export function recordVerbs(
     .action(async (path: string, flags: RepairFlags) => repair(path, flags, surroundingsOf(program.opts())))
 }
 
-async function show(
-  path: string,
-  { terminal, json, workingDirectory }: Omit<ActionSurroundings, 'urls'>,
-): Promise<void> {
-  const { withLocalRecord } = await import('../local-record.ts')
-  const shown = await withLocalRecord(resolve(workingDirectory, path), async (record) =>
+async function show(path: string, flags: PlaceFlags, surroundings: Omit<ActionSurroundings, 'urls'>): Promise<void> {
+  const { terminal, json } = surroundings
+  const shown = await withRecord(path, flags, surroundings, async (record) =>
     shownRecords(record.place, await record.read()),
   )
   terminal.result(json ? JSON.stringify(shown, null, 2) : recordDetails(shown))
 }
 
-async function repair(
-  path: string,
-  flags: RepairFlags,
-  { terminal, json, workingDirectory }: Omit<ActionSurroundings, 'urls'>,
-): Promise<void> {
-  const { withLocalRecord } = await import('../local-record.ts')
+async function repair(path: string, flags: RepairFlags, surroundings: Omit<ActionSurroundings, 'urls'>): Promise<void> {
+  const { terminal, json } = surroundings
   const options = { nobodyWrites: flags.nobodyWrites === true }
-  await withLocalRecord(resolve(workingDirectory, path), async (record) => {
+  await withRecord(path, flags, surroundings, async (record) => {
     if (flags.dryRun === true) {
       const plan = await record.plan(options)
       terminal.result(json ? JSON.stringify(plan, null, 2) : planDetails(plan))
@@ -65,4 +71,15 @@ async function repair(
     const repaired = await record.repair(options)
     terminal.result(json ? JSON.stringify(repaired, null, 2) : repairedDetails(repaired))
   })
+}
+
+async function withRecord<T>(
+  path: string,
+  { config, imageId: id }: PlaceFlags,
+  { workingDirectory }: Pick<ActionSurroundings, 'workingDirectory'>,
+  use: (record: LocalRecord) => Promise<T>,
+): Promise<T> {
+  const { withLocalRecord } = await import('../local-record.ts')
+  const configuration = config === undefined ? null : resolve(workingDirectory, config)
+  return withLocalRecord({ path: resolve(workingDirectory, path), configuration, imageId: id ?? null }, use)
 }

@@ -23,8 +23,10 @@ import { RECORD_VERSION, sequenceOf } from './home.ts'
 import type { Newest, OwnershipRecord, RecordDraft, RecordHome, SwapOutcome } from './home.ts'
 import { decodeRecord, encodeRecord } from './record-format.ts'
 
-/** How far back a record of ours is looked for on which others have built. */
+/** How far back a record is looked for that others have built on, and how many of them an operator is shown. */
 const HISTORY_MAX = 64
+/** Between a key and the number of the copy of its record: no image id that a daemon uses leads there. */
+const ASIDE = '/unreadable/'
 
 /** What a swap wrote, or would have. */
 interface Attempted {
@@ -78,6 +80,35 @@ export class EtcdHome implements RecordHome {
     if (!answer.succeeded) return this.#lost({ record, nonce, uncertain }, answer.found)
     this.#seen = { sequence: record.sequence, revision }
     return { won: true, record }
+  }
+
+  /** As far back as etcd keeps them: what was compacted is gone. */
+  async readAll(): Promise<readonly Newest[]> {
+    const { answer } = await this.#asked('read', () => this.#client.read(this.#key))
+    if (answer === null) return []
+    const records = [this.#newest(answer)]
+    for (let later = answer; records.length < HISTORY_MAX && later.version > 1;) {
+      const earlier = await this.#asked('read', () => this.#before(later))
+      if (earlier === null) break
+      records.unshift(this.#decoded(earlier))
+      later = earlier
+    }
+    return records
+  }
+
+  /** A key of its own, which no daemon reads. */
+  async setAside(sequence: number): Promise<string> {
+    const { answer } = await this.#asked('read', () => this.#client.read(this.#key))
+    if (answer?.version !== sequence) {
+      throw new Refusal('record-io', `record ${sequence} is not the newest any more of ${this.describe()}`)
+    }
+    const key = `${this.#key}${ASIDE}${sequence}`
+    const copied = await this.#asked('write', () => this.#client.swap(key, 0, answer.value))
+    const { succeeded, found } = copied.answer
+    if (!succeeded && !Buffer.from(answer.value).equals(found?.value ?? Buffer.alloc(0))) {
+      throw new Refusal('record-io', `the key ${key} of etcd holds another record; look at it, and delete it`)
+    }
+    return `the key ${key}`
   }
 
   watch(listener: (newest: Newest) => void): () => void {
@@ -134,13 +165,28 @@ export class EtcdHome implements RecordHome {
     throw this.#refusal('write', 'others have built on it, and what they found is not kept', 'unknown')
   }
 
+  /** The key as it was before it was written last; null where that is not kept. */
+  async #before({ revision, version }: KeyValue): Promise<KeyValue | null> {
+    try {
+      const { answer } = await this.#client.read(this.#key, revision - 1)
+      return answer !== null && answer.version < version ? answer : null
+    } catch (error) {
+      if (error instanceof EtcdFailure && error.compacted) return null
+      throw error
+    }
+  }
+
   #newest(found: KeyValue | null): Newest {
     if (found === null) {
       this.#seen = { sequence: 0, revision: 0 }
       return { kind: 'absent' }
     }
-    const { value, version, revision } = found
+    const { version, revision } = found
     if (version >= this.#seen.sequence || revision > this.#seen.revision) this.#seen = { sequence: version, revision }
+    return this.#decoded(found)
+  }
+
+  #decoded({ value, version }: KeyValue): Newest {
     const decoded = decodeRecord(value, version)
     if (typeof decoded !== 'string') return { kind: 'record', record: decoded.record }
     return { kind: 'unreadable', sequence: version, detail: `${this.describe()}: ${decoded}` }

@@ -64,7 +64,7 @@ export function planRepair(records: readonly Newest[], { nobodyWrites }: RepairO
     throw new Refusal(
       'record-unreadable',
       'no readable record is left to carry on; once it is certain that no host has the image open, move the whole ' +
-        'folder away, and the image begins anew',
+        'folder (or the key) away, and the image begins anew',
     )
   }
   const lost = sequence - from.sequence
