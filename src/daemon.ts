@@ -126,7 +126,7 @@ class DaemonBuild {
     this.#disposals.push(() => registry.dispose())
     workers.serve(registry)
     const allowance = new ConnectionAllowance(configuration.limits.connectionsMax, () => registry.connectionsCount)
-    const control = this.#makeControl(registry, identity, workers.pool, allowance)
+    const control = this.#makeControl(registry, homes, identity, workers.pool, allowance)
     await this.#addExports(registry)
     const controlUrls: string[] = []
     for (const endpoint of configuration.control) controlUrls.push(formatEndpoint(await control.listen(endpoint)))
@@ -192,6 +192,7 @@ class DaemonBuild {
 
   #makeControl(
     registry: ExportRegistry,
+    homes: RecordHomes,
     identity: LocalIdentity,
     pool: WorkerPool,
     allowance: ConnectionAllowance,
@@ -201,6 +202,7 @@ class DaemonBuild {
       instance: identity.instance,
       notReady: () => (this.#phase === 'ready' ? null : `the daemon is ${this.#phase}`),
       negotiating: () => allowance.negotiating,
+      recordsUnreachableMs: () => homes.unreachableMs,
       workers: () =>
         pool.workers.map((worker) => ({
           worker: worker.index,

@@ -43,6 +43,11 @@ export class RecordHomes {
     )
   }
 
+  /** For how long the home of all records has answered nobody. */
+  get unreachableMs(): number {
+    return this.#cluster?.client.outage.lastsMs ?? 0
+  }
+
   async close(): Promise<void> {
     await this.#cluster?.watch.close()
     this.#cluster?.client.close()

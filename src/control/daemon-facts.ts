@@ -20,5 +20,7 @@ export interface DaemonFacts {
   notReady(): string | null
   /** Connections that negotiate, which no export counts yet. */
   negotiating(): number
+  /** For how long the home of the records has answered nobody; 0 while it answers. */
+  recordsUnreachableMs(): number
   workers(): readonly WorkerFacts[]
 }

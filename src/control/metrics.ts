@@ -79,6 +79,7 @@ export class Metrics {
     metrics.ready.set(this.#facts.notReady() === null ? 1 : 0)
     metrics.negotiating.set(this.#facts.negotiating())
     metrics.eventStreams.set(eventStreams)
+    metrics.recordsUnreachable.set(this.#facts.recordsUnreachableMs() / 1000)
     for (const worker of this.#facts.workers()) {
       const labels = { worker: String(worker.worker) }
       metrics.workerAlive.set(labels, worker.alive ? 1 : 0)
@@ -138,6 +139,10 @@ function perDaemonMetrics(registry: Registry) {
     ready: gauge('ready', '1 while the daemon serves'),
     negotiating: gauge('negotiating_connections', 'Connections that have not chosen an export yet'),
     eventStreams: gauge('event_streams', 'Readers of the event stream'),
+    recordsUnreachable: gauge(
+      'records_unreachable_seconds',
+      'How long the home of the records (etcd) has answered nobody; 0 while it answers',
+    ),
     workerAlive: gauge('worker_alive', '1 while the data worker runs', 'worker'),
     connections: gauge('worker_connections', 'Connections that the data worker serves', 'worker'),
     arenaBytes: gauge('arena_bytes', 'Size of the buffer arena', 'worker'),

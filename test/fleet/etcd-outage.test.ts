@@ -9,7 +9,8 @@ import { expect, test } from 'vitest'
 import { Refusal } from '../../src/foundation/refusal.ts'
 import { BLOCK, refusal } from '../exports/ownership-rig.ts'
 import type { RecordPlace } from '../exports/ownership-rig.ts'
-import type { Daemon, DaemonOptions } from '../support/daemon.ts'
+import type { Daemon, DaemonOptions, LogLine } from '../support/daemon.ts'
+import { rawExchange } from '../support/control-rig.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { startEtcd } from '../support/etcd-cluster.ts'
 import type { EtcdCluster, EtcdMember } from '../support/etcd-cluster.ts'
@@ -62,6 +63,10 @@ function descriptorsOf(daemon: Daemon, path: string): readonly string[] {
   })
 }
 
+async function metricsOf({ controlPath }: Daemon): Promise<string> {
+  return (await rawExchange(controlPath, { path: '/metrics' })).text
+}
+
 /** What the export's events say of its record, from here on. */
 function recordEvents(daemon: Daemon): readonly string[] {
   return daemon.log.flatMap(({ msg }) => (typeof msg === 'string' && msg.includes('record') ? [msg] : []))
@@ -95,6 +100,24 @@ test('what is open serves on, nothing new opens, and a close waits quietly for i
   expect(recordEvents(holder).some((said) => said.startsWith('the record was written after'))).toBe(true)
   const opened = await eventually('the other host to open', () => other.open('vda').catch(() => null), SOON)
   expect(opened).toMatchObject({ state: 'open', generation: 2 })
+})
+
+test('an outage that nobody runs into is measured and told all the same, and is over with the first answer', async () => {
+  const { member, host } = await makeRig()
+  const daemon = await host()
+  const unreachableSeconds = async (): Promise<number> =>
+    Number(/^interlockd_records_unreachable_seconds (\S+)$/mu.exec(await metricsOf(daemon))?.[1])
+  const alarms = (): readonly LogLine[] =>
+    daemon.log.filter(({ msg }) => typeof msg === 'string' && msg.startsWith('etcd has not answered for long'))
+  expect(await unreachableSeconds()).toBe(0)
+  await member.stop()
+  await eventually('the metric to grow', async () => (await unreachableSeconds()) > 5, { timeoutMs: 60_000 })
+  await eventually('an alarm, and another one', () => alarms().length >= 2, { timeoutMs: 60_000 })
+  expect(alarms()[0]).toMatchObject({ endpoints: [member.endpoint] })
+  expect((await daemon.status('vda')).state).toBe('open')
+  member.start()
+  await eventually('the metric to be 0 again', async () => (await unreachableSeconds()) === 0, { timeoutMs: 60_000 })
+  expect(daemon.log.filter(({ msg }) => msg === 'etcd is back')).toHaveLength(1)
 })
 
 test('an early close waits for its record too, and can be cancelled meanwhile', async () => {

@@ -20,6 +20,7 @@ export async function apiDescription(): Promise<string> {
     instance: 'run',
     notReady: () => null,
     negotiating: () => 0,
+    recordsUnreachableMs: () => 0,
     workers: () => [],
   }
   const events = new EventStreams(verbs, facts.instance)

@@ -16,6 +16,7 @@ import { assert, present } from '../../foundation/assert.ts'
 import { EtcdAccess } from './access.ts'
 import { exchangeLines, exchangeText } from './exchange.ts'
 import { EtcdFailure } from './failure.ts'
+import { EtcdOutage } from './outage.ts'
 import {
   parseAnswer,
   rangeBody,
@@ -50,6 +51,8 @@ interface Outage {
 
 export class EtcdClient {
   readonly endpoints: readonly string[]
+  /** As all who ask through this client see it. */
+  readonly outage: EtcdOutage
   readonly #settings: EtcdSettings
   readonly #access: EtcdAccess
   readonly #log: EtcdLog
@@ -64,6 +67,7 @@ export class EtcdClient {
   constructor(settings: EtcdSettings, runner: BlockingRunner, log: EtcdLog) {
     assert(settings.endpoints.length > 0, 'an etcd client has an endpoint')
     this.endpoints = settings.endpoints
+    this.outage = new EtcdOutage(settings.endpoints, log)
     this.#settings = settings
     this.#access = new EtcdAccess(settings, runner)
     this.#log = log
@@ -154,6 +158,7 @@ export class EtcdClient {
       throw new EtcdFailure(detail, { outcome: 'unknown', passing: false })
     }
     this.#revision = Math.max(this.#revision, revision)
+    this.outage.answered()
     return answer
   }
 
@@ -223,6 +228,7 @@ export class EtcdClient {
 
   #nobodyAnswers(failure: EtcdFailure): EtcdFailure {
     const nowMs = performance.now()
+    this.outage.missed(failure.message)
     if (this.#outage === null) {
       const { message } = failure
       this.#log.warn({ endpoints: this.endpoints, error: message }, 'etcd does not answer: nothing new is opened')

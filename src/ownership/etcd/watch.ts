@@ -93,7 +93,9 @@ export class EtcdWatch {
       } catch (error) {
         if (!(error instanceof EtcdFailure)) throw error
         if (error.tokenRefused) this.#client.forgetToken()
+        if (!stream.signal.aborted) this.#client.outage.missed(error.message)
       }
+      if (stream.signal.reason === LOST) this.#client.outage.missed(LOST)
       // Ended by a change of the keys: the next stream is wanted at once, at the same place.
       if (stream.signal.aborted && stream.signal.reason !== LOST) continue
       this.#endpointIndex += 1
@@ -101,6 +103,8 @@ export class EtcdWatch {
       await sleep(pauseMs * (0.5 + Math.random() / 2), null, { ref: false })
     }
     this.#stream = null
+    // Nobody is there any more to notice that it is back.
+    this.#client.outage.answered()
   }
 
   async #catchUp(): Promise<void> {
@@ -136,6 +140,7 @@ export class EtcdWatch {
     try {
       for await (const line of this.#client.stream(endpoint, '/v3/watch', body, stream.signal)) {
         for (const news of readWatch(parseAnswer(line))) if (!this.#take(news)) return
+        this.#client.outage.answered()
       }
     } finally {
       clearInterval(looking)
@@ -148,6 +153,7 @@ export class EtcdWatch {
     if (news.kind === 'cancelled') {
       // A token that has expired is one of the reasons, and not told from the others.
       this.#client.forgetToken()
+      this.#client.outage.missed(news.reason)
       return false
     }
     const followed = this.#followed.get(news.watchId)
