@@ -27,7 +27,9 @@ const NEEDED = {
     fuse3: ['fusermount3'],
     mount: ['losetup', 'mount'],
     python3: ['python3'],
-    'util-linux': ['prlimit', 'setpriv'],
+    'util-linux': ['nsenter', 'prlimit', 'setpriv', 'unshare'],
+    curl: ['curl'],
+    'xen-utils-common': ['/etc/xen/scripts/block-common.sh'],
   },
   peers: {
     'qemu-utils': ['qemu-img', 'qemu-io', 'qemu-nbd'],
