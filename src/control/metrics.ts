@@ -12,6 +12,10 @@ import type { DaemonFacts } from './daemon-facts.ts'
 const STATES: readonly ExportState[] = ['standby', 'opening', 'open', 'closing', 'closed', 'fenced']
 const PHASES = ['parsed', 'admitted', 'held', 'submitted', 'cleared'] as const
 
+/** As a period of Node's clock; nothing may be longer. */
+const NEVER_MS = 2 ** 31 - 1
+const QUANTILES_OF_LAG = ['min', 'max', 'mean', 'stddev', 'p50', 'p90', 'p99']
+
 export class Metrics {
   readonly #registry = new Registry()
   readonly #verbs: ExportVerbs
@@ -24,7 +28,7 @@ export class Metrics {
   constructor(verbs: ExportVerbs, facts: DaemonFacts) {
     this.#verbs = verbs
     this.#facts = facts
-    collectDefaultMetrics({ register: this.#registry })
+    collectProcessMetrics(this.#registry)
     this.#perDaemon.info.set({ version: facts.version }, 1)
     this.#unsubscribe = verbs.subscribe((event) => {
       this.#count(event)
@@ -183,4 +187,13 @@ function happeningMetrics(registry: Registry) {
 
 function sum(values: readonly number[]): number {
   return values.reduce((total, value) => total + value, 0)
+}
+
+/**
+ * What every Node program tells of itself, without the quantiles of the event loop's lag: they are sampled by a clock
+ * that would wake an idle daemon a hundred times a second. The lag itself is measured at each scrape.
+ */
+function collectProcessMetrics(registry: Registry): void {
+  collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: NEVER_MS })
+  for (const quantile of QUANTILES_OF_LAG) registry.removeSingleMetric(`nodejs_eventloop_lag_${quantile}_seconds`)
 }
