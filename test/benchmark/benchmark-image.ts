@@ -19,6 +19,8 @@ import { join } from 'node:path'
 import { runChecked } from '../support/foreign-program.ts'
 import type { ImageKind } from './row.ts'
 
+/** Of the directory beside an image in which interlockd keeps its ownership record. */
+const RECORD_SUFFIX = '.interlock'
 const MEBIBYTE = 1024 * 1024
 
 export class BenchmarkImage {
@@ -39,9 +41,10 @@ export class BenchmarkImage {
     }
   }
 
-  /** The path of an image of that kind, with none of its pages in the cache. */
+  /** The path of an image of that kind, with none of its pages in the cache, which no host has ever owned. */
   async prepare(kind: ImageKind): Promise<string> {
     const path = join(this.directory, `${kind}.raw`)
+    rmSync(path + RECORD_SUFFIX, { recursive: true, force: true })
     if (kind === 'written') {
       if (!this.#written) this.#write(path)
       this.#written = true

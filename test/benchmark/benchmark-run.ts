@@ -79,12 +79,14 @@ async function closes(others: Others): Promise<CloseLatency[]> {
   if (options.closes === 0) return found
   for (const engine of OURS.filter((name) => options.contenders.includes(name))) {
     for (const ownership of ['none', 'directory'] as const) {
-      const what = `close, ${engine}, record: ${ownership}`
-      await apart(what, others, async (scratch) => {
-        const path = await image.prepare('written')
-        const { sizeBytes } = image
-        found.push(await measureClose(scratch, engine, ownership, { path, sizeBytes }, options.closes))
-      })
+      for (const load of ['full', 'light'] as const) {
+        const what = `close, ${engine}, record: ${ownership}, ${load} load`
+        await apart(what, others, async (scratch) => {
+          const path = await image.prepare('written')
+          const { sizeBytes } = image
+          found.push(await measureClose(scratch, engine, ownership, load, { path, sizeBytes }, options.closes))
+        })
+      }
     }
   }
   return found

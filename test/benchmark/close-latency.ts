@@ -1,7 +1,8 @@
 /**
- * How long a close takes, while fio keeps requests in flight: from the request to the control API until its receipt. The
+ * How long a close takes, while fio has requests in flight: from the request to the control API until its receipt. The
  * part that the receipt calls `drain` is the slowest request in flight, which no server can shorten; what is beyond it is
- * ours. After each close the export is opened again, and fio goes on without noticing.
+ * ours, and on a machine where fio takes whatever processor time there is, also the waiting for a core. The light load
+ * leaves the cores to the daemon. After each close the export is opened again, and fio goes on without noticing.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -18,16 +19,27 @@ export interface CloseSample {
   readonly totalMs: number
   readonly drainMs: number
   readonly beyondMs: number
+  /** Of `beyondMs`: letting go of the file and proving that nobody has it, by the receipt. */
+  readonly letGoMs: number
   readonly requests: number
 }
 
 export interface CloseLatency {
   readonly engine: EngineName
   readonly ownership: 'none' | 'directory'
+  readonly load: CloseLoad
   readonly samples: CloseSample[]
 }
 
-const LOAD: Row = {
+export type CloseLoad = keyof typeof LOADS
+
+/** As much as the server answers, or so little that both cores are idle most of the time. */
+const LOADS = {
+  full: { inFlight: 8, extraArguments: [] },
+  light: { inFlight: 1, extraArguments: ['--rate_iops=400'] },
+} as const
+
+const ROW: Row = {
   pattern: 'write',
   block: '4k',
   depth: 32,
@@ -43,21 +55,23 @@ export async function measureClose(
   scratch: Scratch,
   engine: EngineName,
   ownership: CloseLatency['ownership'],
+  load: CloseLoad,
   image: { readonly path: string; readonly sizeBytes: number },
   rounds: number,
 ): Promise<CloseLatency> {
-  const daemon = await startDaemon(scratch, { engine, ownership, exports: [exportEntry(image.path, LOAD)] })
+  const daemon = await startDaemon(scratch, { engine, ownership, exports: [exportEntry(image.path, ROW)] })
   const seconds = 5 + rounds * SECONDS_PER_ROUND
-  const load = fioArguments(LOAD, { uri: daemon.uri(EXPORT_NAME) }, seconds, image.sizeBytes)
-  const fio = startProgram(scratch, requirePeer('fio'), load)
-  await daemon.untilInFlight(EXPORT_NAME, LOAD.depth / 2)
+  const { inFlight, extraArguments } = LOADS[load]
+  const fioLoad = fioArguments(ROW, { uri: daemon.uri(EXPORT_NAME) }, seconds, image.sizeBytes)
+  const fio = startProgram(scratch, requirePeer('fio'), [...fioLoad, ...extraArguments])
+  await daemon.untilInFlight(EXPORT_NAME, inFlight, 20_000)
   const samples: CloseSample[] = []
   for (let round = 0; round < rounds && fio.running; round += 1) {
     await sleep(PAUSE_MS.least + Math.random() * PAUSE_MS.spread)
     samples.push(await closeOnce(daemon, ownership))
   }
   await fio.stop('SIGINT')
-  return { engine, ownership, samples }
+  return { engine, ownership, load, samples }
 }
 
 async function closeOnce(daemon: Daemon, ownership: CloseLatency['ownership']): Promise<CloseSample> {
@@ -66,6 +80,6 @@ async function closeOnce(daemon: Daemon, ownership: CloseLatency['ownership']): 
   const totalMs = performance.now() - began
   // Where no record is kept, the source's own receipt takes the handover back.
   await daemon.open(EXPORT_NAME, ownership === 'none' ? { receipt } : {})
-  const drainMs = receipt.elapsedMs.drain
-  return { totalMs, drainMs, beyondMs: totalMs - drainMs, requests: receipt.drained.requests }
+  const { drain: drainMs, record: letGoMs } = receipt.elapsedMs
+  return { totalMs, drainMs, beyondMs: totalMs - drainMs, letGoMs, requests: receipt.drained.requests }
 }

@@ -60,8 +60,8 @@ function nameWithVariant(result: RowResult, name: ContenderName): string {
 
 function closeLines(report: Report): string[] {
   if (report.close.length === 0) return []
-  const lines = report.close.map(({ engine, ownership, samples }) => {
-    const of = (field: 'totalMs' | 'drainMs' | 'beyondMs', percent: number): string =>
+  const lines = report.close.map(({ engine, ownership, load, samples }) => {
+    const of = (field: 'totalMs' | 'drainMs' | 'letGoMs' | 'beyondMs', percent: number): string =>
       fixed(
         samples.length === 0
           ? null
@@ -72,13 +72,13 @@ function closeLines(report: Report): string[] {
         2,
       )
     return [
-      `interlockd, ${engine}, record: ${ownership}`,
+      `${engine}, record: ${ownership}, ${load} load`,
       String(samples.length),
       ...[of('totalMs', 50), of('totalMs', 99), of('drainMs', 50), of('drainMs', 99)],
-      ...[of('beyondMs', 50), of('beyondMs', 99)],
+      ...[of('letGoMs', 50), of('beyondMs', 50), of('beyondMs', 99)],
     ]
   })
-  const heading = ['', 'closes', 'p50 ms', 'p99 ms', 'drain p50', 'drain p99', 'beyond p50', 'beyond p99']
+  const heading = ['', 'closes', 'p50 ms', 'p99 ms', 'drain p50', 'drain p99', 'let go p50', 'beyond p50', 'beyond p99']
   return ['', 'close, from request to receipt, under durable 4 KiB writes at depth 32', ...columns([heading, ...lines])]
 }
 
