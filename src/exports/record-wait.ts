@@ -4,8 +4,11 @@
  */
 
 import { Refusal } from '../foundation/refusal.ts'
+import type { RefusalCode } from '../foundation/refusal.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
+
+const REASONS: ReadonlySet<RefusalCode> = new Set(['record-unreachable', 'record-io', 'state-directory'])
 
 export class RecordWait {
   readonly #context: ExportContext
@@ -18,9 +21,9 @@ export class RecordWait {
     this.#hosted = hosted
   }
 
-  /** Whether that is a failure of the home, which may be over when it is asked again. */
+  /** Whether that is a failure of the home, or of where the receipt is kept: it may be over when it is asked again. */
   static isReason(error: unknown): error is Refusal {
-    return error instanceof Refusal && (error.code === 'record-unreachable' || error.code === 'record-io')
+    return error instanceof Refusal && REASONS.has(error.code)
   }
 
   get reason(): string | null {
