@@ -56,8 +56,9 @@ export interface Daemon {
 
 /** How long a start waits for a lock that the last run's writes may still hold. */
 const START_LOCK_TIMEOUT_MS = 30_000
-/** How long a start waits for images and records before it serves those that have answered. */
+/** A start in which no export gets any further for so long serves those that have answered. */
 const START_PATIENCE_MS = 10_000
+const START_LOOK_MS = 500
 /** As many as there are threads that can wait for their records. */
 const STARTS_AT_ONCE = 16
 /** After every close has ended nothing can be lost any more, and nobody waits long for a standby's dead image. */
@@ -222,12 +223,18 @@ class DaemonBuild {
   async #addExports(registry: ExportRegistry): Promise<void> {
     const { exports } = this.#configuration
     const refusals: Refusal[] = []
+    let progressMs = performance.now()
     const added = eachAtOnce(exports, STARTS_AT_ONCE, async (definition) => {
       const refusal = await registry.addAtStart(definition, START_LOCK_TIMEOUT_MS)
       if (refusal !== null) refusals.push(refusal)
+      progressMs = performance.now()
     }).then(() => true)
-    if ((await within(added, START_PATIENCE_MS)) === null) {
+    while ((await within(added, START_LOOK_MS)) === null) {
+      if (performance.now() - progressMs < START_PATIENCE_MS) continue
       this.#log.warn('an image or a record does not answer: the start goes on without it')
+      void added.then(() => {
+        this.#log.info('every export has been started')
+      })
       return
     }
     const [first] = refusals
