@@ -139,3 +139,18 @@ test('a receipt that is newer than the record is not of this record', async () =
   expect(newestOf(path)).toMatchObject({ state: 'open', generation: 1 })
   expect(await refusal(again, 'close')).toMatchObject({ code: 'wrong-state' })
 })
+
+test('a close waits for a state directory that takes no receipt, and says so', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await startHost(scratch, path)
+  const folder = join(source.stateDirectory, 'receipts')
+  renameSync(folder, `${folder}.away`)
+  expect(await source.api('POST', '/exports/vda/close', { timeoutMs: 2_000 })).toMatchObject({ status: 504 })
+  expect((await source.status('vda')).stateReason).toMatch(/the close waits for its record: cannot use .*receipts/)
+  expect(newestOf(path)).toMatchObject({ state: 'closing', receipt: null })
+  renameSync(`${folder}.away`, folder)
+  const { receipt } = await source.close('vda')
+  expect(newestOf(path)).toMatchObject({ state: 'closed', receipt })
+  expect((await source.status('vda')).stateReason).toBeNull()
+})
