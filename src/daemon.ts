@@ -211,6 +211,7 @@ class DaemonBuild {
           connections: registry.connectionsOn(worker.index),
           arenaBytes: this.#configuration.limits.arenaBytes,
           arenaUsedBytes: worker.alive ? worker.arenaUsedBytes : 0,
+          turns: worker.turns,
         })),
     }
     return this.#own(new ControlServer({ verbs: registry, facts, log: this.#log }))

@@ -10,6 +10,8 @@ export interface WorkerFacts {
   readonly arenaBytes: number
   /** What is reserved of the arena now. */
   readonly arenaUsedBytes: number
+  /** Rounds of its loop until now, each of them one system call with io_uring; modulo 2^32. */
+  readonly turns: number
 }
 
 export interface DaemonFacts {

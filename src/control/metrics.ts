@@ -90,6 +90,8 @@ export class Metrics {
       metrics.connections.set(labels, worker.connections)
       metrics.arenaBytes.set(labels, worker.arenaBytes)
       metrics.arenaUsedBytes.set(labels, worker.arenaUsedBytes)
+      metrics.turns.remove(labels)
+      metrics.turns.inc(labels, worker.turns)
     }
   }
 
@@ -151,6 +153,12 @@ function perDaemonMetrics(registry: Registry) {
     connections: gauge('worker_connections', 'Connections that the data worker serves', 'worker'),
     arenaBytes: gauge('arena_bytes', 'Size of the buffer arena', 'worker'),
     arenaUsedBytes: gauge('arena_used_bytes', 'What is reserved of the buffer arena', 'worker'),
+    turns: new Counter({
+      name: 'interlockd_worker_turns_total',
+      help: 'Rounds of the data worker, each with all that had come by then',
+      labelNames: ['worker'],
+      registers: [registry],
+    }),
   }
 }
 

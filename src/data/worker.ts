@@ -77,6 +77,7 @@ function start(given: WorkerStart): void {
   })
   engine.run(() => {
     plane.turn()
+    words[SharedWord.turns] = ((words[SharedWord.turns] ?? 0) + 1) | 0
     words[SharedWord.arenaPages] = plane.state.arena.usedBytes / PAGE_BYTES
   })
   if (engine.kind === 'io_uring') {

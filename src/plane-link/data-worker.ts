@@ -130,6 +130,11 @@ export class DataWorker {
     return Atomics.load(this.#words, SharedWord.arenaPages) * PAGE_BYTES
   }
 
+  /** Turns that the worker has taken, modulo 2^32. */
+  get turns(): number {
+    return Atomics.load(this.#words, SharedWord.turns) >>> 0
+  }
+
   /** Sends an order and resolves with the value of its report; rejects with `WorkerGone` only. */
   order<B extends OrderBody>(body: B): Promise<ReportOf<B['kind']>> {
     if (this.#state === 'dead') return Promise.reject(this.#gone(body.kind))

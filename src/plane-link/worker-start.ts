@@ -41,5 +41,7 @@ export const SharedWord = {
   clock: 2,
   /** Pages of the buffer arena that are in use, as of the worker's latest turn. */
   arenaPages: 3,
+  /** Turns of the worker until now, modulo 2^32. */
+  turns: 4,
 } as const
-export const SHARED_WORDS = 4
+export const SHARED_WORDS = 5

@@ -364,6 +364,7 @@ describe('health', () => {
         'interlockd_ready 1',
         'interlockd_negotiating_connections 2',
         'interlockd_arena_used_bytes{worker="0"} 10',
+        'interlockd_worker_turns_total{worker="0"} 7',
         'interlockd_export_state{export="vda",state="open"} 1',
         'interlockd_export_state{export="vda",state="closed"} 0',
         'interlockd_export_generation{export="vda"} 3',

@@ -73,7 +73,7 @@ export function factsOf(facts: { ready: string | null }): DaemonFacts {
     notReady: () => facts.ready,
     negotiating: () => 2,
     recordsUnreachableMs: () => 0,
-    workers: () => [{ worker: 0, alive: true, connections: 5, arenaBytes: 1000, arenaUsedBytes: 10 }],
+    workers: () => [{ worker: 0, alive: true, connections: 5, arenaBytes: 1000, arenaUsedBytes: 10, turns: 7 }],
   }
 }
 
