@@ -1,15 +1,16 @@
-/** The example of a migration by hand does what it says, between two real daemons, and takes back what is refused. *
+/**
+ * The example of a migration by hand does what it says, between two real daemons, and takes back what is refused.
+ *
  * @module-tag slow
  */
 
-import { symlinkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Daemon } from '../support/daemon.ts'
 import { runProgram } from '../support/foreign-program.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { startEnd, urlOf } from './handover-rig.ts'
+import { startPairOverLink, urlOf } from './handover-rig.ts'
 
 const PROJECT = join(import.meta.dirname, '../..')
 
@@ -21,10 +22,7 @@ function migrateByHand(source: Daemon, destination: Daemon) {
 test('the example migrates, and takes back what the destination refuses', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const link = join(scratch.directory('link'), 'vda.raw')
-  symlinkSync(path, link)
-  const source = await startEnd(scratch, path)
-  const destination = await startEnd(scratch, link, { standby: true })
+  const { source, destination, cutLink } = await startPairOverLink(scratch, path)
   const done = await migrateByHand(source, destination)
   expect(done.stderr).toBe('')
   expect(done.stdout).toContain('source: open -> closing')
@@ -32,7 +30,7 @@ test('the example migrates, and takes back what the destination refuses', async 
   expect((await destination.status('vda')).state).toBe('open')
   expect((await migrateByHand(destination, source)).status).toBe(0)
   await destination.ask('POST', '/exports/vda/standby')
-  unlinkSync(link)
+  cutLink()
   const refused = await migrateByHand(source, destination)
   expect(refused.status).toBe(1)
   expect(refused.stderr).toContain('image-missing')

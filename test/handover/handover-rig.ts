@@ -4,6 +4,7 @@
  * runs, in a process that can be killed.
  */
 
+import { symlinkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { connect } from '../../src/client/index.ts'
 import type { HandoverResult } from '../../src/handover/index.ts'
@@ -20,6 +21,18 @@ const INTERLOCKCTL = join(import.meta.dirname, '../../bin/interlockctl.cjs')
 export function startEnd(scratch: Scratch, path: string, options: Partial<DaemonOptions> = {}): Promise<Daemon> {
   const exports = [{ name: 'vda', path }]
   return startDaemon(scratch, { exports, ownership: 'directory', engine: 'file', tcp: false, ...options })
+}
+
+/** A source, and a destination in standby that reaches the same image by a link, and refuses to open it without. */
+export async function startPairOverLink(scratch: Scratch, path: string) {
+  const link = join(scratch.directory('link'), 'vda.raw')
+  symlinkSync(path, link)
+  const source = await startEnd(scratch, path)
+  const destination = await startEnd(scratch, link, { standby: true })
+  const cutLink = (): void => {
+    unlinkSync(link)
+  }
+  return { source, destination, cutLink }
 }
 
 export function diskOf(source: Daemon, destination: Daemon) {

@@ -6,14 +6,14 @@
  * @module-tag slow
  */
 
-import { readFileSync, readdirSync, symlinkSync, unlinkSync } from 'node:fs'
+import { readFileSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Daemon } from '../support/daemon.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { VerifiedWriter } from '../support/verified-writer.ts'
-import { handOverByProgram, startEnd } from './handover-rig.ts'
+import { handOverByProgram, startEnd, startPairOverLink } from './handover-rig.ts'
 
 const ON_THE_WAY = [
   ...['begun', 'looked', 'checked', 'standby', 'before closing', 'closing', 'closed'],
@@ -67,14 +67,11 @@ test('killed at each step there and back, run again it completes, and no block i
 test('a destination that refuses: brought back, the guest notices nothing; killed on the way back it is brought back by the next run', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const link = join(scratch.directory('link'), 'vda.raw')
-  symlinkSync(path, link)
-  const source = await startEnd(scratch, path)
-  const destination = await startEnd(scratch, link, { standby: true })
+  const { source, destination, cutLink } = await startPairOverLink(scratch, path)
   const writer = new VerifiedWriter(scratch, 256, 8)
   await writer.moveTo(source.address)
   // It was there when the destination looked, and is not when it is to be opened.
-  unlinkSync(link)
+  cutLink()
   const refused = await handOverByProgram(source, destination)
   expect(refused).toMatchObject({
     status: 1,

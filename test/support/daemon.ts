@@ -47,8 +47,6 @@ export interface DaemonOptions {
   readonly tcp?: boolean
   /** A program and arguments that start it, such as one that enters a namespace first. */
   readonly wrapper?: readonly string[]
-  /** An earlier daemon that is gone: this one is found where that one was, and has its state. */
-  readonly inPlaceOf?: Daemon
 }
 
 /** A line of the daemon's log. */
@@ -108,12 +106,11 @@ export class Daemon extends ControlledDaemon {
 
 export async function startDaemon(scratch: Scratch, options: DaemonOptions): Promise<Daemon> {
   const directory = scratch.directory('daemon')
-  const { inPlaceOf } = options
-  const stateDirectory = options.stateDirectory ?? inPlaceOf?.stateDirectory ?? join(directory, 'state')
+  const stateDirectory = options.stateDirectory ?? join(directory, 'state')
   mkdirSync(stateDirectory, { recursive: true })
-  const controlPath = inPlaceOf?.controlPath ?? join(directory, 'control.sock')
-  const nbdPath = inPlaceOf?.nbdPath ?? join(directory, 'nbd.sock')
-  const nbdPort = inPlaceOf?.nbdPort ?? (await freePort())
+  const controlPath = join(directory, 'control.sock')
+  const nbdPath = join(directory, 'nbd.sock')
+  const nbdPort = await freePort()
   const configurationPath = join(directory, 'interlockd.toml')
   writeFileSync(configurationPath, configurationText({ ...options, stateDirectory }, { controlPath, nbdPath, nbdPort }))
   return launch(scratch, configurationPath, { stateDirectory, controlPath, nbdPath, nbdPort }, options)
