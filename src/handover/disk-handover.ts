@@ -202,9 +202,8 @@ export class DiskHandover {
 
   /** After an early handover: the source's receipt, or null where it has not drained in time. */
   async awaitDrained(): Promise<Receipt | null> {
-    if (this.#receipt !== null) return this.#receipt
     try {
-      return await this.#awaitReceipt('drain')
+      return this.#receipt ?? (await this.#awaitReceipt('drain'))
     } catch (error) {
       if (error instanceof StepFailed) return null
       throw error
