@@ -183,6 +183,8 @@ class QemuMigration {
     const fresh = phase.kind === 'ready'
     const rests = await all(this.#disks.map((disk) => shut(disk, fresh)))
     await this.#passed('closing')
+    // A cancel that came while the gates were shut is heard while QEMU still waits, not in the middle of its last copy.
+    await pause(0, { step: 'continue', signal: this.#signal })
     if (phase.kind !== 'switching') {
       await this.#source.command('continue', 'migrate-continue', { state: 'pre-switchover' })
     }
