@@ -236,6 +236,8 @@ class QemuMigration {
     const options = { step: 'let it run', signal: this.#signal }
     await pause(0, options)
     await faultPoint('migrate: before running')
+    // Over a connection that is lost nothing is sent: the guest was not let run.
+    if (!this.#destination.connected) throw silent(this.#destination)
     this.#committed = true
     try {
       await this.#destination.command(options.step, 'cont')

@@ -55,6 +55,11 @@ export class Qemu {
     return formatEndpoint(this.#endpoint)
   }
 
+  /** Its monitor is connected: what is asked now is sent. */
+  get connected(): boolean {
+    return this.#client !== null && this.#client.lost === null
+  }
+
   close(): void {
     this.#client?.close()
   }
@@ -92,7 +97,7 @@ export class Qemu {
 
   /** Connects where there is no connection. `gone`: nobody listens there, so that QEMU has ended. */
   async connect(timeoutMs = GREETING_MS): Promise<'connected' | 'gone' | 'unknown'> {
-    if (this.#client !== null && this.#client.lost === null) return 'connected'
+    if (this.connected) return 'connected'
     const outcome = await connectQmp(this.#endpoint, timeoutMs)
     if (outcome.ok) {
       this.#client = outcome.value
