@@ -27,6 +27,11 @@ const STEP = 'way back'
 const RESUME_MS = 2_000
 const CANCEL_MS = 30_000
 const AGAIN_MS = 2_000
+/**
+ * A QEMU that is told to end answers only when it has let go of its disks, and for what it wants of them it waits as long
+ * as its reconnect-delay. It has stopped obeying by then: the guest at the source need not wait for the answer.
+ */
+const QUIT_MS = 500
 
 export async function bringBack(way: WayBack): Promise<MigrationEnding> {
   const there = await lookThere(way)
@@ -78,12 +83,16 @@ async function resumeSource({ source, destination }: WayBack, there: There): Pro
   const ended = there === 'gone' || (await endQemu(destination))
   if (facts.runState !== 'running') await source.command(STEP, 'cont')
   await source.until(({ runState }) => runState === 'running', { step: STEP, timeoutMs: CANCEL_MS })
-  return ended ? [] : [`the destination QEMU (${destination.url}) holds an old copy of the guest: end it`]
+  return ended
+    ? []
+    : [
+        `the destination QEMU (${destination.url}) holds an old copy of the guest and has not ended yet: SIGKILL ends it`,
+      ]
 }
 
 async function endQemu(qemu: Qemu): Promise<boolean> {
   try {
-    await qemu.command(STEP, 'quit')
+    await qemu.command(STEP, 'quit', {}, QUIT_MS)
     return true
   } catch (error) {
     if (error instanceof StepFailed) return false

@@ -73,9 +73,10 @@ export class Qemu {
     step: string,
     name: string,
     commandArguments: Readonly<Record<string, unknown>> = {},
+    timeoutMs?: number,
   ): Promise<unknown> {
     if (this.#client === null) throw failed(this.end, step, 'qemu-lost', `its monitor (${this.url}) does not answer`)
-    const outcome = await this.#client.execute(name, commandArguments)
+    const outcome = await this.#client.execute(name, commandArguments, timeoutMs)
     if (outcome.ok) return outcome.value
     const { kind, detail } = outcome.problem
     throw failed(this.end, step, kind === 'refused' ? 'qemu-refused' : 'qemu-lost', detail)
