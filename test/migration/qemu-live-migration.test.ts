@@ -1,20 +1,24 @@
 /**
  * Live migrations of a real guest between QEMUs and between daemons over the same images, with the guest writing to two
- * disks and checking them all the time. One guest is booted and goes through everything: moves to and fro, a slow source,
- * an early handover, and cancels.
+ * disks and checking them all the time. One guest is booted and goes through everything: twenty moves to and fro, a slow
+ * source, early handovers, cancels, and ends of everybody who takes part.
+ *
+ * @module-tag slow
  */
 
+import { closeSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import type { Downtime } from '../../src/handover/index.ts'
+import type { Downtime, MigrationResult, MigrationStep } from '../../src/handover/index.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
-import { startDaemon } from '../support/daemon.ts'
+import { startAgain, startDaemon } from '../support/daemon.ts'
+import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { DISKS, MovingGuest } from '../support/live-migration.ts'
+import { DISKS, MovingGuest, resultOf } from '../support/live-migration.ts'
 import { makeGuestSystem } from '../support/migrating-guest.ts'
 import { Scratch } from '../support/scratch.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
 
-const MOVES = 2
+const MOVES = 20
 
 const scratch = new Scratch()
 let hosts: [Daemon, Daemon]
@@ -66,15 +70,110 @@ test('a source on a disk that takes two seconds for each write, plain and early'
   await guest.check()
 })
 
-describe('a cancel leads back', () => {
-  test.each(['copying', 'stopped', 'closing'] as const)('after "%s"', async (step) => {
+/** A move to the other host that is cancelled when it has got so far. */
+async function cancelled(step: MigrationStep): Promise<MigrationResult> {
+  const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=1500` })
+  await move.reached(step)
+  move.program.signal('SIGINT')
+  const result = await guest.broughtBack(move)
+  for (const name of DISKS) expect((await move.to.status(name)).state).not.toBe('open')
+  return result
+}
+
+const generations = (host: Daemon): Promise<number[]> =>
+  Promise.all(DISKS.map(async (name) => (await host.status(name)).generation))
+
+describe('a cancel leads back, and the next move is none the worse', () => {
+  test.each(['copying', 'stopped', 'closing'] as const)('after "%s": QEMU was not told to go on', async (step) => {
+    const { ending, course } = await cancelled(step)
+    expect(ending).toMatchObject({ failure: { code: 'cancelled' } })
+    expect(course.map((moment) => moment.step)).not.toContain('continued')
+  })
+
+  test.each(['closed', 'opened', 'copied'] as const)(
+    'after "%s": the source opens the next generation',
+    async (step) => {
+      const before = await generations(guest.host)
+      const { ending, course } = await cancelled(step)
+      expect(ending).toMatchObject({ failure: { code: 'cancelled' } })
+      const after = await generations(guest.host)
+      after.forEach((generation, index) => {
+        expect(generation).toBeGreaterThan(before[index] ?? 0)
+      })
+      // All of the guest was sent; its destination is told to end, and is not waited for until it has.
+      const [disksBack = 0, back = Infinity] = ['disks back', 'back'].map(
+        (wanted) => course.find((moment) => moment.step === wanted)?.atMs,
+      )
+      expect(back - disksBack).toBeLessThan(20_000)
+    },
+  )
+
+  test('and moves', async () => {
+    await guest.move(other())
+    await guest.check()
+  })
+})
+
+describe("the destination's QEMU ends, and the guest goes on at the source", () => {
+  test.each(['copying', 'stopped', 'opened', 'copied'] as const)('after "%s"', async (step) => {
     const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=1500` })
     await move.reached(step)
-    move.program.signal('SIGINT')
-    const { ending } = await guest.broughtBack(move)
-    expect(ending).toMatchObject({ failure: { code: 'cancelled' } })
-    for (const name of DISKS) expect((await move.to.status(name)).state).not.toBe('open')
+    move.machine.program.signal('SIGKILL')
+    await guest.broughtBack(move)
   })
+})
+
+describe("the source's daemon is killed while it closes", () => {
+  const DYING = { environment: { INTERLOCKD_FAULT_POINT: 'close: synced:kill' } } as const
+
+  test('started again, it finishes what it had begun', async () => {
+    const dying = await startHost({}, DYING)
+    await guest.move(dying)
+    const move = await guest.begin(hosts[0], { flags: ['--patience', '60s'] })
+    await dying.program.exited
+    await startAgain(scratch, dying)
+    await guest.arrived(move)
+  })
+
+  test('gone for good, another daemon of its host waits for its lock', async () => {
+    const dying = await startHost({}, DYING)
+    const beside = await startHost({}, { standby: true, stateDirectory: dying.stateDirectory })
+    await guest.move(dying)
+    await guest.move(beside, { flags: ['--patience', '1s'] })
+    const clearedBy = await Promise.all(DISKS.map(async (name) => (await beside.status(name)).clearedBy))
+    expect(clearedBy).toContain('lock')
+    await guest.move(hosts[0])
+    await guest.check()
+  })
+
+  test('gone for good, with the destination elsewhere: nobody guesses, and once it is back the move goes on', async () => {
+    const dying = await startHost({}, DYING)
+    await guest.move(dying)
+    const move = await guest.begin(hosts[0], { flags: ['--patience', '1s'] })
+    const { ending } = resultOf(await move.program.exited, 1)
+    expect(ending).toMatchObject({ kind: 'unclear', guestAt: null })
+    await startAgain(scratch, dying)
+    await guest.arrived(guest.again(move, { flags: ['--patience', '60s'] }))
+    await guest.check()
+  })
+})
+
+test('the rig sees a block that is older than its last acknowledged write', async () => {
+  const image = openSync(images['vda'] ?? '', 'r+')
+  const blockOf = (): Buffer => {
+    const block = Buffer.alloc(4_096)
+    readSync(image, block, 0, block.length, 0)
+    return block
+  }
+  const old = blockOf()
+  await eventually('a newer write of the block', () => !blockOf().equals(old), { timeoutMs: 60_000 })
+  await guest.machine.setDepth(0)
+  await guest.check()
+  writeSync(image, old, 0, old.length, 0)
+  fsyncSync(image)
+  closeSync(image)
+  expect(await guest.machine.check()).toMatchObject({ bad: 1, errors: 0 })
+  expect(guest.machine.complaints).toEqual([expect.stringContaining('bad: device 0 block 0 holds')])
 })
 
 function tell(what: string, downtime: Downtime | null): void {
