@@ -36,9 +36,9 @@ export interface Downtime {
   readonly diskMs: number
   /** The source's QEMU waited for the guest's own requests, and for a flush, before anything else. */
   readonly settleMs: number
-  /** From the close to the opening of the last disk. It runs beside the rest of the memory's copy. */
+  /** From the close to the opening of the last disk. Most of it runs beside the rest of the memory's copy. */
   readonly handoverMs: number
-  /** The memory had been copied, and the disks were not open yet. */
+  /** Only the disks were waited for: QEMU was not told to go on yet, or its memory was there and a disk was not open. */
   readonly waitMs: number
 }
 
@@ -65,14 +65,14 @@ export class MigrationCourse {
 
   /** `stoppedMs` is performance.now() when the guest was told to have stopped; null where nobody here heard it. */
   downtime(stoppedMs: number | null): Downtime | null {
-    const [held, opened, copied, running] = (['stopped', 'opened', 'copied', 'running'] as const).map((step) =>
-      this.#atMs.get(step),
-    )
-    if (stoppedMs === null || held === undefined || opened === undefined || copied === undefined) return null
-    if (running === undefined) return null
+    const [held, continued, opened, copied, running] = (
+      ['stopped', 'continued', 'opened', 'copied', 'running'] as const
+    ).map((step) => this.#atMs.get(step))
+    if (stoppedMs === null || held === undefined || continued === undefined) return null
+    if (opened === undefined || copied === undefined || running === undefined) return null
     const stopped = stoppedMs - this.#startedMs
     const settleMs = rounded(held - stopped)
-    const waitMs = rounded(Math.max(0, opened - copied))
+    const waitMs = rounded(continued - held + Math.max(0, opened - copied))
     return {
       totalMs: rounded(running - stopped),
       diskMs: rounded(settleMs + waitMs),

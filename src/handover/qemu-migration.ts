@@ -79,6 +79,8 @@ class QemuMigration {
     this.#destination = new Qemu('destination', plan.destinationMonitor)
     this.#signal = AbortSignal.any([this.#abandoned.signal, ...(plan.signal === undefined ? [] : [plan.signal])])
     this.#disks = plan.disks.map((disk) => new DiskHandover(disk, plan.terms, this.#signal))
+    // What is left of the memory is copied on the very processors that looking at the disks takes.
+    for (const { sampling } of this.#disks) sampling.lookSeldom(true)
   }
 
   async run(): Promise<MigrationResult> {
@@ -246,6 +248,7 @@ class QemuMigration {
       if (error instanceof StepFailed && error.failure.code === 'qemu-refused') this.#committed = false
       throw error
     }
+    for (const { sampling } of this.#disks) sampling.lookSeldom(false)
     await this.#passed('running', this.#destination.arrivalOf('RESUME'))
   }
 

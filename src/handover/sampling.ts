@@ -13,6 +13,7 @@ import type { Disk } from './view.ts'
 const INTERVAL_MS_MIN = 20
 const SHARE_OF_ELAPSED = 0.02
 const SOON_MS = 5
+const SELDOM_MS = 250
 
 export class Sampling {
   readonly #disk: Disk
@@ -22,6 +23,7 @@ export class Sampling {
   /** What the destination had answered when it was last seen before its opening. */
   #answeredBefore: number | null = null
   #opened = false
+  #seldom = false
   #firstAnswer: () => void = () => undefined
   /** Settles when the destination was seen to have answered a request after it opened. */
   readonly firstAnswer: Promise<void>
@@ -41,6 +43,11 @@ export class Sampling {
     ])
   }
 
+  /** Where somebody waits for the processors that looking takes, or for nothing that could be seen. */
+  lookSeldom(seldom: boolean): void {
+    this.#seldom = seldom
+  }
+
   /** From now on the next request that the destination answers is looked for. */
   destinationOpened(): void {
     this.#opened = true
@@ -58,11 +65,15 @@ export class Sampling {
       // Whatever ends the looking must not end the handover.
       const status = await client.status(this.#disk.name, { signal }).catch(() => null)
       if (status !== null) this.#take(end, status)
-      const shareMs = (performance.now() - beganMs) * SHARE_OF_ELAPSED
-      const awaited = end === 'destination' && this.#opened && this.#timeline.at('first answer') === null
-      const intervalMs = awaited ? SOON_MS : Math.max(INTERVAL_MS_MIN, shareMs)
-      await sleep(intervalMs, undefined, { signal }).catch(() => undefined)
+      await sleep(this.#intervalMs(end, performance.now() - beganMs), undefined, { signal }).catch(() => undefined)
     }
+  }
+
+  #intervalMs(end: End, elapsedMs: number): number {
+    const shareMs = elapsedMs * SHARE_OF_ELAPSED
+    if (this.#seldom) return Math.max(SELDOM_MS, shareMs)
+    const awaited = end === 'destination' && this.#opened && this.#timeline.at('first answer') === null
+    return awaited ? SOON_MS : Math.max(INTERVAL_MS_MIN, shareMs)
   }
 
   #take(end: End, status: ExportStatus): void {
