@@ -8,6 +8,7 @@ import type { BlockingRunner } from './blocking/calls.ts'
 import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
 import { Refusal } from './foundation/refusal.ts'
 import { DirectoryHome } from './ownership/directory-home.ts'
+import type { DirectoryWatch } from './ownership/directory-watch.ts'
 import { EtcdClient } from './ownership/etcd/client.ts'
 import type { EtcdLog, EtcdSettings } from './ownership/etcd/settings.ts'
 import { EtcdWatch } from './ownership/etcd/watch.ts'
@@ -25,10 +26,12 @@ export class RecordHomes {
   readonly #ownership: OwnershipConfiguration
   readonly #records: BlockingRunner
   readonly #cluster: Cluster | null
+  readonly #directoryWatch: DirectoryWatch
 
   constructor(ownership: OwnershipConfiguration, records: BlockingRunner, log: EtcdLog) {
     this.#ownership = ownership
     this.#records = records
+    this.#directoryWatch = DirectoryHome.watchBy(records)
     this.#cluster = ownership.kind === 'etcd' ? clusterOf(ownership, records, log) : null
   }
 
@@ -40,6 +43,7 @@ export class RecordHomes {
     return new DirectoryHome(
       this.#records,
       directory === null ? { kind: 'beside' } : { kind: 'under', directory, imageId },
+      this.#directoryWatch,
     )
   }
 

@@ -13,6 +13,7 @@ import { queryLock, setLock, unlock } from '../posix/locks.ts'
 import type { LockKind } from '../posix/locks.ts'
 import {
   createFile,
+  highestName,
   listDirectory,
   makeDirectory,
   readFile,
@@ -61,6 +62,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly removeFile: { readonly path: string }
   readonly renameFile: { readonly path: string; readonly renamedPath: string }
   readonly listDirectory: { readonly path: string }
+  /** Of each directory the highest name that matches, as texts are compared. */
+  readonly highestNames: { readonly paths: readonly string[]; readonly names: RegExp }
   readonly makeDirectory: { readonly path: string; readonly mode: number }
   readonly syncDirectory: { readonly path: string }
   readonly measureImage: MeasureImage
@@ -73,6 +76,8 @@ export type BlockingCall = { [K in BlockingKind]: { readonly kind: K } & Blockin
 interface OtherResults extends ProbeResults {
   readonly readFile: Uint8Array | number
   readonly listDirectory: readonly string[] | number
+  /** In the order of the paths; null where no name matches, -errno where it cannot be listed. */
+  readonly highestNames: readonly (string | number | null)[]
   readonly measureImage: ImageMeasurement
 }
 
@@ -119,6 +124,8 @@ export function perform(call: BlockingCall): BlockingResult {
       return renameFile(call.path, call.renamedPath)
     case 'listDirectory':
       return listDirectory(call.path)
+    case 'highestNames':
+      return call.paths.map((path) => highestName(path, call.names))
     case 'makeDirectory':
       return makeDirectory(call.path, call.mode)
     case 'syncDirectory':

@@ -62,6 +62,16 @@ export function listDirectory(path: string): readonly string[] | number {
   return answering(() => readdirSync(path))
 }
 
+/** The last of the names that match, as texts are compared; null where none does; or -errno. */
+export function highestName(path: string, names: RegExp): string | number | null {
+  const found = listDirectory(path)
+  if (typeof found === 'number') return found
+  return found.reduce<string | null>(
+    (highest, name) => (names.test(name) && (highest === null || name > highest) ? name : highest),
+    null,
+  )
+}
+
 /** 0 or -errno; -EEXIST where there is something of that name. Its parent must exist. */
 export function makeDirectory(path: string, mode: number): number {
   return answering(() => {

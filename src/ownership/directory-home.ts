@@ -10,18 +10,19 @@
  * 3. An unreadable newest record is neither skipped nor repaired here. The newest `RECORDS_KEPT` are never removed.
  *
  * One call at a time, so that a dead file server costs one thread. There is no watching by the kernel: it would not see
- * what other hosts do, and setting it up can hang the thread that asks. The directory is listed again and again instead.
+ * what other hosts do, and setting it up can hang the thread that asks. The directory is listed again and again instead,
+ * by a watch that all homes of a daemon share.
  */
 
 import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { BlockingCall, BlockingResultOf, BlockingRunner } from '../blocking/calls.ts'
 import { assert, present } from '../foundation/assert.ts'
 import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { ERRNO, errnoName } from '../posix/errno.ts'
-import { RECORD_VERSION, sequenceOf } from './home.ts'
+import { DirectoryWatch } from './directory-watch.ts'
+import { RECORD_VERSION } from './home.ts'
 import type { Newest, OwnershipRecord, RecordDraft, RecordHome, SwapOutcome } from './home.ts'
 import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from './record-format.ts'
 
@@ -37,8 +38,6 @@ const FOLDER_MODE = 0o700
 /** Files that one swap removes at most. */
 const PRUNED_MAX = 16
 const VANISHED_MAX = 16
-/** All watches of a process together look at most once in this time, however many there are. */
-const WATCH_COST_MS = 10
 
 /** Beside the image, or in a directory that must exist. */
 export type DirectoryPlace =
@@ -49,19 +48,24 @@ export class DirectoryHome implements RecordHome {
   readonly shared = true
   readonly #runner: BlockingRunner
   #folder: string | null
-  /** Of all homes of this process. */
-  static #watchesCount = 0
-  readonly #watches = new Set<AbortController>()
+  readonly #watch: DirectoryWatch
+  readonly #watches = new Set<() => void>()
   #turn: Promise<unknown> = Promise.resolve()
 
-  constructor(runner: BlockingRunner, place: DirectoryPlace) {
+  constructor(runner: BlockingRunner, place: DirectoryPlace, watch = DirectoryHome.watchBy(runner)) {
     this.#runner = runner
+    this.#watch = watch
     this.#folder = place.kind === 'under' ? join(place.directory, place.imageId) : null
     this.beside = place.kind === 'beside'
   }
 
   /** Whether it lies beside the image, wherever that is. */
   readonly beside: boolean
+
+  /** For all homes whose records are looked at by the same threads. */
+  static watchBy(runner: BlockingRunner): DirectoryWatch {
+    return new DirectoryWatch(runner, RECORD_NAME)
+  }
 
   /** The home in that very folder. For tools that look at a log without an image. */
   static at(runner: BlockingRunner, folder: string): DirectoryHome {
@@ -112,41 +116,18 @@ export class DirectoryHome implements RecordHome {
   }
 
   watch(listener: (newest: Newest) => void, intervalMs: number): () => void {
-    const ended = new AbortController()
-    this.#watches.add(ended)
-    void this.#poll(listener, intervalMs, ended.signal)
-    return () => {
-      ended.abort()
-      this.#watches.delete(ended)
+    const unfollow = this.#watch.follow(this.#place(), intervalMs, { read: () => this.readNewest(), tell: listener })
+    const end = (): void => {
+      unfollow()
+      this.#watches.delete(end)
     }
+    this.#watches.add(end)
+    return end
   }
 
   async close(): Promise<void> {
-    for (const watch of this.#watches) watch.abort()
-    this.#watches.clear()
+    for (const end of this.#watches) end()
     await this.#turn
-  }
-
-  /** What cannot be read now is asked for again: whoever watches has no use for the failure. */
-  async #poll(listener: (newest: Newest) => void, intervalMs: number, ended: AbortSignal): Promise<void> {
-    let seen = -1
-    const isOver = (): boolean => ended.aborted
-    DirectoryHome.#watchesCount += 1
-    while (!isOver()) {
-      const newest = await this.#exclusively(() => this.#readNewerThan(seen)).catch(() => null)
-      if (newest !== null && !isOver()) {
-        seen = sequenceOf(newest)
-        listener(newest)
-      }
-      const pauseMs = Math.max(intervalMs, DirectoryHome.#watchesCount * WATCH_COST_MS)
-      await sleep(pauseMs, null, { ref: false, signal: ended }).catch(() => null)
-    }
-    DirectoryHome.#watchesCount -= 1
-  }
-
-  async #readNewerThan(sequence: number): Promise<Newest | null> {
-    const highest = numbersIn((await this.#list()) ?? []).at(-1) ?? 0
-    return highest > sequence ? this.#readNewest() : null
   }
 
   async #readNewest(): Promise<Newest> {
