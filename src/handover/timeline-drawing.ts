@@ -221,7 +221,7 @@ function countOf({ outstanding }: Sample): number {
 }
 
 /** 1, 2 or 5 times a power of ten, not below. */
-function niceStep(stepMs: number): number {
+export function niceStep(stepMs: number): number {
   const power = 10 ** Math.floor(Math.log10(stepMs))
   const factor = [1, 2, 5, 10].find((candidate) => candidate * power >= stepMs) ?? 10
   return factor * power
@@ -231,6 +231,6 @@ function round(value: number): number {
   return Math.round(value * 10) / 10
 }
 
-function escapeXml(text: string): string {
+export function escapeXml(text: string): string {
   return text.replace(/[&<>"]/gu, (character) => `&#${character.codePointAt(0) ?? 0};`).replace(/\p{Cc}/gu, ' ')
 }

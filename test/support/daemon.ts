@@ -47,6 +47,8 @@ export interface DaemonOptions {
   readonly tcp?: boolean
   /** A program and arguments that start it, such as one that enters a namespace first. */
   readonly wrapper?: readonly string[]
+  /** How long the start may take; hundreds of exports take longer than one. */
+  readonly readyTimeoutMs?: number
 }
 
 /** A line of the daemon's log. */
@@ -131,7 +133,11 @@ async function launch(
   scratch: Scratch,
   configurationPath: string,
   places: { stateDirectory: string; controlPath: string; nbdPath: string; nbdPort: number },
-  { wrapper: wrapping = [], environment }: Pick<DaemonOptions, 'wrapper' | 'environment'>,
+  {
+    wrapper: wrapping = [],
+    environment,
+    readyTimeoutMs = READY_TIMEOUT_MS,
+  }: Pick<DaemonOptions, 'wrapper' | 'environment' | 'readyTimeoutMs'>,
 ): Promise<Daemon> {
   const [wrapper, ...wrapped] = wrapping
   const before = wrapper === undefined ? [] : [...wrapped, process.execPath]
@@ -141,7 +147,7 @@ async function launch(
     [...before, join(PROJECT, 'bin/interlockd.cjs'), '--config', configurationPath, '--log-format', 'json'],
     environment === undefined ? {} : { environment },
   )
-  await program.until('ready line of interlockd', READY_TIMEOUT_MS, () => logLines(program).some(saysReady))
+  await program.until('ready line of interlockd', readyTimeoutMs, () => logLines(program).some(saysReady))
   if (!existsSync(places.controlPath)) throw new Error(`interlockd is ready without a control socket; ${program.said}`)
   return new Daemon(program, places)
 }

@@ -7,13 +7,20 @@
  * under way.
  */
 
-import { closeSync, openSync, readSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { eventually } from './eventually.ts'
 import { blockNumber, connectFrontend, numberedBlock } from './nbd-frontend.ts'
 import type { NbdFrontend, ServerAddress } from './nbd-frontend.ts'
 import type { Scratch } from './scratch.ts'
 
 const BLOCK_BYTES = 4_096
+
+export interface VerifiedWriterOptions {
+  readonly exportName?: string
+  /** Of each lane, after an answer: many writers at once would else have the machine to themselves. */
+  readonly pauseMs?: number
+}
 
 interface Lane {
   readonly blocks: readonly number[]
@@ -24,7 +31,8 @@ interface Lane {
 
 export class VerifiedWriter {
   readonly #scratch: Scratch
-  readonly #exportName: string
+  readonly exportName: string
+  readonly #pauseMs: number
   readonly #lanes: readonly Lane[]
   /** By block: the number that was answered last. */
   readonly #answered = new Map<number, number>()
@@ -33,9 +41,15 @@ export class VerifiedWriter {
   #stopping = false
   answers = 0
 
-  constructor(scratch: Scratch, blocksCount: number, lanesCount: number, exportName = 'vda') {
+  constructor(
+    scratch: Scratch,
+    blocksCount: number,
+    lanesCount: number,
+    { exportName = 'vda', pauseMs = 0 }: VerifiedWriterOptions = {},
+  ) {
     this.#scratch = scratch
-    this.#exportName = exportName
+    this.exportName = exportName
+    this.#pauseMs = pauseMs
     this.#lanes = Array.from({ length: lanesCount }, (_, lane) => ({
       blocks: Array.from({ length: blocksCount }, (_unused, block) => block).filter(
         (block) => block % lanesCount === lane,
@@ -48,7 +62,7 @@ export class VerifiedWriter {
   /** Leaves the server where it was, without a word, and goes on at this one: first with what was never answered. */
   async moveTo(address: ServerAddress): Promise<void> {
     this.#frontend?.drop()
-    const frontend = await connectFrontend(this.#scratch, address, this.#exportName)
+    const frontend = await connectFrontend(this.#scratch, address, this.exportName)
     this.#frontend = frontend
     for (const lane of this.#lanes) void this.#run(lane, frontend)
   }
@@ -60,24 +74,28 @@ export class VerifiedWriter {
   }
 
   /** Writes nothing new, and waits for the answers of everything that is under way. */
-  async settle(): Promise<void> {
+  async settle(timeoutMs = 30_000): Promise<void> {
     this.#stopping = true
-    await eventually('all answers', () => this.#lanes.every(({ pending }) => pending === null), { timeoutMs: 30_000 })
+    await eventually('all answers', () => this.#lanes.every(({ pending }) => pending === null), { timeoutMs })
   }
 
-  /** Blocks of the file that are not what was last answered. After `settle`. */
+  /** Blocks of the file that hold neither what was last answered nor what is under way. */
   badBlocks(path: string): string[] {
-    const file = openSync(path, 'r')
-    const block = Buffer.alloc(BLOCK_BYTES)
-    try {
-      return [...this.#answered].flatMap(([index, number]) => {
-        readSync(file, block, 0, BLOCK_BYTES, index * BLOCK_BYTES)
-        const found = blockNumber(block)
-        return found === number ? [] : [`block ${index} holds ${found ?? 'a mixture'}, and ${number} was answered`]
-      })
-    } finally {
-      closeSync(file)
-    }
+    return this.badBlocksIn(readFileSync(path))
+  }
+
+  /** The same of an image's bytes, wherever they were read. */
+  badBlocksIn(image: Buffer): string[] {
+    const pending = new Map(
+      this.#lanes.flatMap((lane) =>
+        lane.pending === null ? [] : [[lane.pending.block, lane.pending.number] as const],
+      ),
+    )
+    return [...this.#answered].flatMap(([index, number]) => {
+      const found = blockNumber(image.subarray(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES))
+      if (found === number || (found !== undefined && found === pending.get(index))) return []
+      return [`${this.exportName}: block ${index} holds ${found ?? 'a mixture'}, and ${number} was answered`]
+    })
   }
 
   async #run(lane: Lane, frontend: NbdFrontend): Promise<void> {
@@ -97,6 +115,7 @@ export class VerifiedWriter {
       this.#answered.set(block, number)
       lane.pending = null
       this.answers += 1
+      if (this.#pauseMs > 0) await sleep(this.#pauseMs)
     }
   }
 }
