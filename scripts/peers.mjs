@@ -79,6 +79,9 @@ const NEEDED = {
     'qemu-system-common': ['qemu-storage-daemon'],
     'qemu-utils': ['qemu-img', 'qemu-nbd'],
     nbdkit: ['nbdkit'],
+    'libnbd-bin': ['nbdfuse'],
+    fuse3: ['fusermount3'],
+    python3: ['/usr/bin/python3'],
     'nbd-client': ['nbd-client'],
     'busybox-static': ['busybox'],
     cpio: ['cpio'],
@@ -108,7 +111,7 @@ const DEVICES = {
   peers: ['/dev/fuse'],
   preflight: ['/dev/fuse'],
   fleet: ['/dev/fuse'],
-  migration: [],
+  migration: ['/dev/fuse'],
   docker: ['/dev/fuse'],
 }
 
