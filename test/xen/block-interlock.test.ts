@@ -7,6 +7,7 @@
  */
 
 import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { beforeEach, expect, test } from 'vitest'
 import { placeApart } from '../exports/ownership-rig.ts'
 import type { Daemon } from '../support/daemon.ts'
@@ -217,4 +218,16 @@ test('a destination that does not answer may open later: the source is not opene
   await eventually('it does what it was asked', async () => (await stateOf(destination)) === 'open', PATIENCE)
   expect(await source.status('vda')).toMatchObject({ state: 'closed', generation: 1 })
   expect(await destination.status('vda')).toMatchObject({ generation: 2 })
+})
+
+test('one deadline covers a whole run, however late each of two daemons is: xl kills no run', async () => {
+  await guestWithWriteInDisk()
+  const moved = backendAt(destination, from(source, ',timeout=30'))
+  const failing = whileStopped(destination, () => failureOf(moved, 'add'))
+  failing.catch(() => undefined)
+  await eventually('the source closes', async () => (await stateOf(source)) === 'closing', PATIENCE)
+  // Of these 30 seconds the close may take 20. Each of the two with its own would take longer than the 40 of xl.
+  await sleep(13_000)
+  disk.holdWrites(false)
+  expect(await failing).toContain('it is not clear whether vda opens')
 })
