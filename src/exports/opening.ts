@@ -59,8 +59,11 @@ export interface OpeningRequest {
   readonly abandoned: () => boolean
 }
 
-/** What one attempt came to: opened, or why not yet. */
-type Attempt = Opened | { readonly notYet: Refusal }
+/**
+ * What one attempt came to: opened, or why not yet. `atOnce`: the predecessor has recorded how it goes on, so the next
+ * attempt knows more, and needs no patience for it.
+ */
+type Attempt = Opened | { readonly notYet: Refusal; readonly atOnce?: true }
 
 export function openForWriting(context: ExportContext, request: OpeningRequest): Promise<Opened> {
   return new Opening(context, request).run()
@@ -96,7 +99,9 @@ class Opening {
       for (;;) {
         const attempt = await this.#attempt()
         if ('image' in attempt) return attempt
-        if (this.#late || this.#request.abandoned()) throw attempt.notYet
+        if (this.#request.abandoned()) throw attempt.notYet
+        if (attempt.atOnce) continue
+        if (this.#late) throw attempt.notYet
         await this.#request.ownership.pause(INTERVAL_MS)
       }
     } catch (error) {
@@ -190,7 +195,8 @@ class Opening {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
     }
     await faultPoint('open: claimed')
-    return { image, record: await this.#publish(image, newest, lock, draining, clearedBy) }
+    const published = await this.#publish(image, newest, lock, draining, clearedBy)
+    return published instanceof Refusal ? { notYet: published, atOnce: true } : { image, record: published }
   }
 
   /** Entries of the record that nothing known here proves to be over. */
@@ -219,13 +225,14 @@ class Opening {
     return claimed.lock
   }
 
+  /** A refusal where the predecessor itself has written in between: nobody else has opened. */
   async #publish(
     image: OpenImage,
     newest: Newest,
     lock: GenerationLock,
     draining: readonly DrainingEntry[],
     clearedBy: ClearedBy | null,
-  ): Promise<OwnershipRecord> {
+  ): Promise<OwnershipRecord | Refusal> {
     const { definition, ownership, receipt } = this.#request
     const { keeper, home } = ownership
     const recorded = newest.kind === 'record' ? newest.record.generation : 0
@@ -246,7 +253,11 @@ class Opening {
       cleared,
     })
     const opening = outcome.won ? outcome.record : outcome.superseded
-    if (opening === null) throw firstWas(outcome.won ? newest : outcome.newest)
+    if (opening === null) {
+      const now = outcome.won ? newest : outcome.newest
+      if (now.kind === 'record' && now.record.generation === recorded) return firstWas(now)
+      throw firstWas(now)
+    }
     keeper.take(opening)
     await faultPoint('open: opening recorded')
     const narrowed = await lock.narrow(generation)

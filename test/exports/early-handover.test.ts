@@ -64,6 +64,11 @@ async function writeIntoDisk({ disk }: Rig, frontend: NbdFrontend, offset: numbe
   return sent
 }
 
+/** Its state by the kernel, behind the name in parentheses. */
+function isStopped(pid: number): boolean {
+  return / T \d/u.test(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+}
+
 function blockOf(path: string, offset: number): number {
   const file = openSync(path, 'r')
   const bytes = Buffer.alloc(4096)
@@ -245,6 +250,23 @@ test('a migration that is cancelled goes on under the same generation, unless so
   disk.holdWrites(false)
   expect((await second.reply).error).toBe(0)
   expect((await source.close('vda')).receipt.generation).toBe(1)
+})
+
+test('a destination opens also where the source records its end while it opens', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, newest } = rig
+  const stopped = { INTERLOCKD_FAULT_POINT: 'open: before opening is recorded:stop' }
+  const destination = await rig.host(disk.backingPath, { standby: true, environment: stopped })
+  const write = await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 0, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  const opened = destination.open('vda')
+  await eventually('the destination to be stopped', () => isStopped(destination.pid))
+  disk.holdWrites(false)
+  expect((await write.reply).error).toBe(0)
+  await eventually('the source to have recorded its end', async () => (await newest()).state === 'closed')
+  process.kill(destination.pid, 'SIGCONT')
+  expect(await opened).toMatchObject({ state: 'open', generation: 2 })
+  expect(await newest()).toMatchObject({ state: 'open', generation: 2, draining: [] })
 })
 
 test('a close that is not early is cancelled too, and after the last step it is the next generation', async () => {
