@@ -45,12 +45,14 @@ export class WayIn {
 
   /** In standby: attaches to a worker, and serves what may be read. Rejects with the image's refusal. */
   async enterStandby(reason: string | null): Promise<void> {
-    const { data } = this.#hosted
+    const { data, definition } = this.#hosted
     assert(this.#life.state === 'standby', 'an export is put into standby in standby')
-    this.#life.reason = reason
+    const waiting = reason ?? `${definition.path} has not answered yet`
+    this.#life.reason = data.file === null ? waiting : reason
     if (data.placement === null) await this.#attach()
     try {
       if (data.file === null) await this.#image.openForReading()
+      if (this.#life.reason === waiting) this.#life.reason = reason
     } catch (error) {
       this.#life.reason = reason ?? (error instanceof Error ? error.message : String(error))
       throw error

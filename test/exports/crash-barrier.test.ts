@@ -50,7 +50,8 @@ test.each(ENGINES)(
     const { stateDirectory } = first
     const second = await startHost(scratch, device, { engine, exports, ownershipSettings, stateDirectory })
     await sleep(MANY_TRIES_MS)
-    expect((await second.status('vda')).generation).toBe(0)
+    const waiting = { generation: 0, stateReason: `${device} has not answered yet` }
+    expect(await second.status('vda')).toMatchObject(waiting)
     expect(inDisk()).toBe(1)
     disk.holdWrites(false)
     await eventually('the next generation', async () => (await second.status('vda')).state === 'open')
