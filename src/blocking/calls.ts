@@ -8,7 +8,7 @@
 import { unreachable } from '../foundation/assert.ts'
 import { discardBlocks, zeroBlocks } from '../posix/block-device.ts'
 import { closeDescriptor } from '../posix/descriptor.ts'
-import { fallocate, fdatasync, fsync, link, openFile } from '../posix/file.ts'
+import { fallocate, fdatasync, fsync, link, OPEN, openFile } from '../posix/file.ts'
 import { queryLock, setLock, unlock } from '../posix/locks.ts'
 import type { LockKind } from '../posix/locks.ts'
 import {
@@ -67,10 +67,19 @@ export interface BlockingParameters extends ProbeParameters {
   readonly makeDirectory: { readonly path: string; readonly mode: number }
   readonly syncDirectory: { readonly path: string }
   readonly measureImage: MeasureImage
+  /** Through a file opened for this question only. */
+  readonly queryLockByPath: { readonly path: string; readonly lock: LockKind } & Omit<OnLock, 'descriptor'>
+  /** One after another, up to the first that fails, for the price of one way to the thread and back. */
+  readonly inTurn: { readonly calls: readonly PlainCall[] }
 }
 
 export type BlockingKind = keyof BlockingParameters
-export type BlockingCall = { [K in BlockingKind]: { readonly kind: K } & BlockingParameters[K] }[BlockingKind]
+export type BlockingCall = CallOf<BlockingKind>
+
+type CallOf<K extends BlockingKind> = { [P in K]: { readonly kind: P } & BlockingParameters[P] }[K]
+
+/** One that is answered by a number. */
+export type PlainCall = CallOf<Exclude<BlockingKind, keyof OtherResults>>
 
 /** What is not answered by a plain number (0, a descriptor, an answer of `queryLock`, or -errno). */
 interface OtherResults extends ProbeResults {
@@ -79,6 +88,8 @@ interface OtherResults extends ProbeResults {
   /** In the order of the paths; null where no name matches, -errno where it cannot be listed. */
   readonly highestNames: readonly (string | number | null)[]
   readonly measureImage: ImageMeasurement
+  /** Of those that ran: fewer than were asked for where the last one failed. */
+  readonly inTurn: readonly number[]
 }
 
 export type BlockingResultOf<K extends BlockingKind> = K extends keyof OtherResults ? OtherResults[K] : number
@@ -132,6 +143,10 @@ export function perform(call: BlockingCall): BlockingResult {
       return syncDirectory(call.path)
     case 'measureImage':
       return measureImage(call)
+    case 'queryLockByPath':
+      return queryLockByPath(call)
+    case 'inTurn':
+      return performInTurn(call.calls)
     case 'readTexts':
     case 'readLink':
     case 'listNames':
@@ -147,4 +162,23 @@ export function perform(call: BlockingCall): BlockingResult {
     default:
       return unreachable(call)
   }
+}
+
+function performInTurn(calls: readonly PlainCall[]): readonly number[] {
+  const results: number[] = []
+  for (const call of calls) {
+    // By the type of a plain call.
+    const result = perform(call) as number
+    results.push(result)
+    if (result < 0) break
+  }
+  return results
+}
+
+function queryLockByPath({ path, lock, start, length }: BlockingParameters['queryLockByPath']): number {
+  const descriptor = openFile(path, OPEN.readOnly, 0)
+  if (descriptor < 0) return descriptor
+  const answer = queryLock(descriptor, lock, start, length)
+  closeDescriptor(descriptor)
+  return answer
 }

@@ -17,7 +17,6 @@
 import type { BlockingRunner } from '../blocking/calls.ts'
 import { assert } from '../foundation/assert.ts'
 import { ERRNO } from '../posix/errno.ts'
-import { OPEN } from '../posix/file.ts'
 import { LOCK_FREE } from '../posix/locks.ts'
 
 export const GENERATION_LOCK_BASE = 2n ** 62n
@@ -47,15 +46,14 @@ export async function claimGenerations(
   descriptor: number,
   draining: readonly number[],
 ): Promise<ClaimOutcome> {
-  const ranges = rangesExcept(draining)
-  for (const range of ranges) {
-    const result = await runner.run({ kind: 'lock', descriptor, lock: 'exclusive', ...range })
-    if (result === 0) continue
-    const undone = await runner.run({ kind: 'unlock', descriptor, start: GENERATION_LOCK_BASE, length: TO_THE_END })
-    if (!isConflict(result)) return { kind: 'failed', errno: -result }
-    return undone < 0 ? { kind: 'failed', errno: -undone } : { kind: 'busy' }
-  }
-  return { kind: 'claimed', lock: new GenerationLock(runner, descriptor) }
+  const calls = rangesExcept(draining).map(
+    (range) => ({ kind: 'lock', descriptor, lock: 'exclusive', ...range }) as const,
+  )
+  const result = (await runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+  if (result === 0) return { kind: 'claimed', lock: new GenerationLock(runner, descriptor) }
+  const undone = await runner.run({ kind: 'unlock', descriptor, start: GENERATION_LOCK_BASE, length: TO_THE_END })
+  if (!isConflict(result)) return { kind: 'failed', errno: -result }
+  return undone < 0 ? { kind: 'failed', errno: -undone } : { kind: 'busy' }
 }
 
 /**
@@ -63,18 +61,13 @@ export async function claimGenerations(
  * the one that was closed: see `proveFreeByPath`.
  */
 export async function proveFree(runner: BlockingRunner, descriptor: number, generation: number): Promise<Proof> {
-  const result = await runner.run({ kind: 'queryLock', descriptor, lock: 'exclusive', ...byteOf(generation) })
-  if (result < 0) return { kind: 'failed', errno: -result }
-  return { kind: result === LOCK_FREE ? 'free' : 'held' }
+  return proofBy(await runner.run({ kind: 'queryLock', descriptor, lock: 'exclusive', ...byteOf(generation) }))
 }
 
 /** The same, through a file opened for this question only: of an image that this process has just closed. */
 export async function proveFreeByPath(runner: BlockingRunner, realPath: string, generation: number): Promise<Proof> {
-  const descriptor = await runner.run({ kind: 'open', path: realPath, flags: OPEN.readOnly, mode: 0 })
-  if (descriptor < 0) return { kind: 'failed', errno: -descriptor }
-  const proof = await proveFree(runner, descriptor, generation)
-  await runner.run({ kind: 'close', descriptor })
-  return proof
+  const range = byteOf(generation)
+  return proofBy(await runner.run({ kind: 'queryLockByPath', path: realPath, lock: 'exclusive', ...range }))
 }
 
 /** A claim, held by a descriptor. It does not own the descriptor: closing that is what releases it. */
@@ -99,13 +92,18 @@ export class GenerationLock {
    */
   async narrow(generation: number): Promise<number> {
     assert(this.#generation === null, 'a generation lock is narrowed once')
-    for (const range of rangesExcept([generation])) {
-      const result = await this.#runner.run({ kind: 'unlock', descriptor: this.#descriptor, ...range })
-      if (result < 0) return result
-    }
+    const descriptor = this.#descriptor
+    const calls = rangesExcept([generation]).map((range) => ({ kind: 'unlock', descriptor, ...range }) as const)
+    const result = (await this.#runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+    if (result < 0) return result
     this.#generation = generation
     return 0
   }
+}
+
+function proofBy(answer: number): Proof {
+  if (answer < 0) return { kind: 'failed', errno: -answer }
+  return { kind: answer === LOCK_FREE ? 'free' : 'held' }
 }
 
 function isConflict(result: number): boolean {

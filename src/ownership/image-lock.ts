@@ -64,28 +64,26 @@ async function takeAndCheck(runner: BlockingRunner, descriptor: number, claim: C
     ...claim.uses.map((permission) => PERMISSION_BASE + BigInt(PERMISSION[permission])),
     ...claim.unshared.map((permission) => UNSHARED_BASE + BigInt(PERMISSION[permission])),
   ]
-  for (const start of own) {
-    const result = await runner.run({ kind: 'lock', descriptor, lock: 'shared', start, length: 1n })
-    if (result === -ERRNO.EAGAIN || result === -ERRNO.EACCES) {
-      return { kind: 'busy', detail: 'another program holds an exclusive lock on the image' }
-    }
-    if (result < 0) return { kind: 'failed', errno: -result }
-  }
-  const opposite: readonly (readonly [base: bigint, permissions: readonly Permission[], complaint: string])[] = [
-    [UNSHARED_BASE, claim.uses, 'does not share'],
-    [PERMISSION_BASE, claim.unshared, 'uses'],
+  const opposite = [
+    ...claim.uses.map((permission) => ({ base: UNSHARED_BASE, permission, complaint: 'does not share' })),
+    ...claim.unshared.map((permission) => ({ base: PERMISSION_BASE, permission, complaint: 'uses' })),
   ]
-  for (const [base, permissions, complaint] of opposite) {
-    for (const permission of permissions) {
-      const start = base + BigInt(PERMISSION[permission])
-      const result = await runner.run({ kind: 'queryLock', descriptor, lock: 'exclusive', start, length: 1n })
-      if (result < 0) return { kind: 'failed', errno: -result }
-      if (result !== LOCK_FREE) {
-        return { kind: 'busy', detail: `another program ${complaint} the permission "${permissionName(permission)}"` }
-      }
-    }
+  const taking = own.map((start) => ({ kind: 'lock', descriptor, lock: 'shared', start, length: 1n }) as const)
+  const asking = opposite.map(({ base, permission }) => {
+    const start = base + BigInt(PERMISSION[permission])
+    return { kind: 'queryLock', descriptor, lock: 'exclusive', start, length: 1n } as const
+  })
+  const results = await runner.run({ kind: 'inTurn', calls: [...taking, ...asking] })
+  const last = results.at(-1) ?? 0
+  if (results.length <= taking.length && (last === -ERRNO.EAGAIN || last === -ERRNO.EACCES)) {
+    return { kind: 'busy', detail: 'another program holds an exclusive lock on the image' }
   }
-  return { kind: 'locked' }
+  if (last < 0) return { kind: 'failed', errno: -last }
+  const answers = results.slice(taking.length)
+  const inTheWay = opposite.find((_asked, index) => answers[index] !== LOCK_FREE)
+  if (inTheWay === undefined) return { kind: 'locked' }
+  const { complaint, permission } = inTheWay
+  return { kind: 'busy', detail: `another program ${complaint} the permission "${permissionName(permission)}"` }
 }
 
 function permissionName(permission: Permission): string {

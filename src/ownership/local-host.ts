@@ -7,7 +7,7 @@ import type { BlockingRunner } from '../blocking/calls.ts'
 import type { RecordHolder } from './home.ts'
 import { kinshipOf } from './kinship.ts'
 import type { Kinship } from './kinship.ts'
-import { dropOpenToken, establishIdentity, hasOpenToken, leaveOpenToken } from './local-identity.ts'
+import { dropOpenToken, establishIdentity, hasOpenToken, leaveOpenToken, prepareOpenTokens } from './local-identity.ts'
 import type { LocalIdentity } from './local-identity.ts'
 import { ReceiptShelf } from './receipt-shelf.ts'
 import { RunRegistry } from './run-registry.ts'
@@ -32,6 +32,7 @@ export class LocalHost {
     const identity = await establishIdentity(stateDirectory, runner)
     const host = new LocalHost(stateDirectory, runner, identity)
     await host.receipts.prepare()
+    await prepareOpenTokens(stateDirectory, runner)
     await host.#runs.enter(identity.instance)
     return host
   }
@@ -52,7 +53,8 @@ export class LocalHost {
     if (holder.host !== identity.host) return 'other-host'
     const tokenKnown = await hasOpenToken(this.#stateDirectory, holder.openToken, this.#runner)
     const sameBoot = holder.boot === identity.boot
-    return kinshipOf(holder, identity, tokenKnown, sameBoot && (await this.#runs.isAlive(holder.instance)))
+    const isAlive = sameBoot && (holder.instance === identity.instance || (await this.#runs.isAlive(holder.instance)))
+    return kinshipOf(holder, identity, tokenKnown, isAlive)
   }
 
   close(): Promise<void> {

@@ -49,14 +49,23 @@ export async function establishIdentity(stateDirectory: string, runner: Blocking
   return { host, boot: bootIdentity(), instance: randomIdentity(), name: hostname() }
 }
 
+/** Where tokens are left. */
+export function prepareOpenTokens(stateDirectory: string, runner: BlockingRunner): Promise<void> {
+  return ensureDirectory(join(stateDirectory, TOKEN_FOLDER), runner)
+}
+
 /** A fresh open token, durable in the state directory before this answers. */
 export async function leaveOpenToken(stateDirectory: string, runner: BlockingRunner): Promise<string> {
   const folder = join(stateDirectory, TOKEN_FOLDER)
-  await ensureDirectory(folder, runner)
   const token = randomIdentity()
-  const call = { kind: 'createFile', path: join(folder, token), bytes: new Uint8Array(0), mode: PRIVATE_FILE } as const
-  await demand(runner.run(call), 'create', call.path)
-  await demand(runner.run({ kind: 'syncDirectory', path: folder }), 'make durable', folder)
+  const path = join(folder, token)
+  const calls = [
+    { kind: 'createFile', path, bytes: new Uint8Array(0), mode: PRIVATE_FILE },
+    { kind: 'syncDirectory', path: folder },
+  ] as const
+  const [created = 0, synced = 0] = await runner.run({ kind: 'inTurn', calls })
+  if (created < 0) throw failure('create', path, created)
+  if (synced < 0) throw failure('make durable', folder, synced)
   return token
 }
 

@@ -45,9 +45,13 @@ export class ReceiptShelf {
     const path = this.#pathOf(exportName)
     const temporary = `${path}.${randomIdentity()}`
     const bytes = Buffer.from(`${JSON.stringify(shelved)}\n`, 'utf8')
-    await demand(this.#runner.run({ kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }), temporary)
-    await demand(this.#runner.run({ kind: 'renameFile', path: temporary, renamedPath: path }), path)
-    await demand(this.#runner.run({ kind: 'syncDirectory', path: this.#folder }), this.#folder)
+    const calls = [
+      { kind: 'createFile', path: temporary, bytes, mode: FILE_MODE },
+      { kind: 'renameFile', path: temporary, renamedPath: path },
+      { kind: 'syncDirectory', path: this.#folder },
+    ] as const
+    const result = (await this.#runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+    if (result < 0) throw failure(path, result)
   }
 
   /** Null where there is none, or none that can be understood. */
@@ -68,10 +72,14 @@ export class ReceiptShelf {
 
   async drop(exportName: string): Promise<void> {
     const path = this.#pathOf(exportName)
-    const result = await this.#runner.run({ kind: 'removeFile', path })
-    if (result === -ERRNO.ENOENT) return
-    await demand(Promise.resolve(result), path)
-    await demand(this.#runner.run({ kind: 'syncDirectory', path: this.#folder }), this.#folder)
+    const calls = [
+      { kind: 'removeFile', path },
+      { kind: 'syncDirectory', path: this.#folder },
+    ] as const
+    const [removed = 0, synced = 0] = await this.#runner.run({ kind: 'inTurn', calls })
+    if (removed === -ERRNO.ENOENT) return
+    if (removed < 0) throw failure(path, removed)
+    if (synced < 0) throw failure(this.#folder, synced)
   }
 
   #pathOf(exportName: string): string {
@@ -87,11 +95,6 @@ function readShelved(members: Members): ShelvedReceipt {
   }
   members.end()
   return shelved
-}
-
-async function demand(outcome: Promise<number>, path: string): Promise<void> {
-  const result = await outcome
-  if (result < 0) throw failure(path, result)
 }
 
 function failure(path: string, result: number): Refusal {

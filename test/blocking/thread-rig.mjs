@@ -34,6 +34,15 @@ const scenarios = {
       { kind: 'readFile', path: `${path}.2`, lengthBytesMax: 100 },
       { kind: 'readFile', path: `${path}.2`, lengthBytesMax: 6 },
       { kind: 'readFile', path, lengthBytesMax: 100 },
+      {
+        kind: 'inTurn',
+        calls: [
+          { kind: 'renameFile', path: `${path}.2`, renamedPath: path },
+          { kind: 'removeFile', path: `${path}.2` },
+          { kind: 'removeFile', path },
+        ],
+      },
+      { kind: 'removeFile', path },
     ]
     const all = calls.map(async (call, index) => {
       const result = await thread.run(call)

@@ -9,6 +9,7 @@ import {
   establishIdentity,
   hasOpenToken,
   leaveOpenToken,
+  prepareOpenTokens,
 } from '../../src/ownership/local-identity.ts'
 import { ERRNO } from '../../src/posix/errno.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
@@ -105,6 +106,7 @@ test('a state directory that cannot be is refused with its path and cause', asyn
 
 test('an open token is found until it is dropped, and no other is', async () => {
   await establish()
+  await prepareOpenTokens(state, inlineRunner)
   const token = await leaveOpenToken(state, inlineRunner)
   const other = await leaveOpenToken(state, inlineRunner)
   expect(token).toMatch(HEXADECIMAL)
@@ -120,8 +122,9 @@ test('an open token is found until it is dropped, and no other is', async () => 
 
 test('a token that could not be made durable is no token', async () => {
   await establish()
+  await prepareOpenTokens(state, inlineRunner)
   const failing: BlockingRunner = {
-    run: (call) => (call.kind === 'syncDirectory' ? (Promise.resolve(-ERRNO.EIO) as never) : inlineRunner.run(call)),
+    run: (call) => (call.kind === 'inTurn' ? (Promise.resolve([0, -ERRNO.EIO]) as never) : inlineRunner.run(call)),
   }
   await expect(leaveOpenToken(state, failing)).rejects.toThrow('cannot make durable')
   expect(existsSync(state)).toBe(true)

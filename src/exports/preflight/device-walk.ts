@@ -11,6 +11,16 @@ import type { Mount } from './mount-table.ts'
 export const LAYERS_MAX = 128
 const SECTOR_BYTES = 512
 const MILLISECONDS = 1000
+const QUEUE_TEXTS = ['write_cache', 'fua', 'logical_block_size', 'physical_block_size'] as const
+type QueueText = (typeof QUEUE_TEXTS)[number]
+
+/** Asked for at once: an opening waits for each question. */
+const DEVICE_TEXTS = [
+  ...(['size', 'ro', 'cache_type', 'device/vendor', 'device/model', 'device/transport'] as const),
+  ...QUEUE_TEXTS.map((name) => `queue/${name}` as const),
+  ...QUEUE_TEXTS.map((name) => `../queue/${name}` as const),
+] as const
+type DeviceTexts = Readonly<Record<(typeof DEVICE_TEXTS)[number], string | null>>
 
 export interface DeviceWalk {
   readonly machine: Machine
@@ -37,17 +47,16 @@ export async function walkDevice(walk: DeviceWalk, device: string, depth: number
   }
   const entries = new Set(await walk.machine.names(folder))
   const sysName = link.slice(link.lastIndexOf('/') + 1)
-  const below = await findMake(walk.machine, folder, link, sysName, device, entries)
-  const queueFolder = entries.has('partition') ? `${folder}/../queue` : `${folder}/queue`
-  const general = await walk.machine.texts(folder, ['size', 'ro'])
+  const texts = await walk.machine.texts(folder, DEVICE_TEXTS)
+  const below = await findMake({ ...walk, folder, link, sysName, device, entries, texts })
   walk.add({
     depth,
     kind: 'device',
     name: sysName.replaceAll('!', '/'),
     device,
-    sizeBytes: general.size === null ? null : Number(general.size) * SECTOR_BYTES,
-    readOnly: general.ro === '1',
-    queue: await readQueue(walk.machine, queueFolder),
+    sizeBytes: texts.size === null ? null : Number(texts.size) * SECTOR_BYTES,
+    readOnly: texts.ro === '1',
+    queue: queueOf(texts),
     usedBy: image === undefined ? [] : await findUses(walk, folder, device, entries),
     ...(image ?? NOT_THE_IMAGE),
     make: below.make,
@@ -64,14 +73,17 @@ interface Below {
 
 const bottom = (make: DeviceMake): Below => ({ make, devices: [], file: null })
 
-async function findMake(
-  machine: Machine,
-  folder: string,
-  link: string,
-  sysName: string,
-  device: string,
-  entries: ReadonlySet<string>,
-): Promise<Below> {
+interface Found {
+  readonly machine: Machine
+  readonly folder: string
+  readonly link: string
+  readonly sysName: string
+  readonly device: string
+  readonly entries: ReadonlySet<string>
+  readonly texts: DeviceTexts
+}
+
+async function findMake({ machine, folder, link, sysName, device, entries, texts }: Found): Promise<Below> {
   if (entries.has('partition')) {
     const parent = link.split('/').at(-2) ?? ''
     const disk = await machine.texts(`${folder}/..`, ['dev'])
@@ -91,7 +103,7 @@ async function findMake(
   if (/^ram\d+$/u.test(sysName)) return bottom({ type: 'memory', driver: 'ram' })
   if (/^nbd\d+$/u.test(sysName)) return bottom(await findNbd(machine, folder, sysName))
   if (/^(?:rbd|drbd)\d+$/u.test(sysName)) return bottom({ type: 'remote', driver: sysName.replace(/\d+$/u, '') })
-  const disk = await findDisk(machine, folder, link, sysName)
+  const disk = await findDisk(machine, folder, link, sysName, texts)
   if (disk !== null) return bottom(disk)
   const make = { type: 'other', driver: sysName.replace(/\d+$/u, '') } as const
   return { make, devices: await slaves(machine, folder), file: null }
@@ -167,9 +179,14 @@ function nbdTimeoutMs(debugText: string | null, queueText: string | null): numbe
   return queueMs === null || queueMs === NBD_QUEUE_DEFAULT_MS ? null : queueMs
 }
 
-async function findDisk(machine: Machine, folder: string, link: string, name: string): Promise<DeviceMake | null> {
+async function findDisk(
+  machine: Machine,
+  folder: string,
+  link: string,
+  name: string,
+  texts: DeviceTexts,
+): Promise<DeviceMake | null> {
   if (link.includes('/devices/virtual/') && !name.startsWith('nvme')) return null
-  const texts = await machine.texts(folder, ['device/vendor', 'device/model', 'device/transport', 'cache_type'])
   const model = [texts['device/vendor'], texts['device/model']].filter(Boolean).join(' ')
   const transport = scsiTransport(link)
   const disk = { type: 'disk', model, transport, ownCache: null } as const
@@ -195,13 +212,19 @@ function scsiTransport(link: string): 'local' | 'iscsi' | 'fibre-channel' {
   return link.includes('/rport-') ? 'fibre-channel' : 'local'
 }
 
-async function readQueue(machine: Machine, folder: string): Promise<QueueFacts> {
-  const texts = await machine.texts(folder, ['write_cache', 'fua', 'logical_block_size', 'physical_block_size'])
+/** A partition has the queue of its disk. */
+function queueOf(texts: DeviceTexts): QueueFacts {
+  const said = (name: QueueText): string | null => texts[`queue/${name}`] ?? texts[`../queue/${name}`]
+  const bytes = (name: QueueText): number | null => {
+    const text = said(name)
+    return text === null ? null : Number(text)
+  }
+  const forceUnitAccess = said('fua')
   return {
-    writeCache: texts.write_cache,
-    forceUnitAccess: texts.fua === null ? null : texts.fua === '1',
-    logicalBlockBytes: texts.logical_block_size === null ? null : Number(texts.logical_block_size),
-    physicalBlockBytes: texts.physical_block_size === null ? null : Number(texts.physical_block_size),
+    writeCache: said('write_cache'),
+    forceUnitAccess: forceUnitAccess === null ? null : forceUnitAccess === '1',
+    logicalBlockBytes: bytes('logical_block_size'),
+    physicalBlockBytes: bytes('physical_block_size'),
   }
 }
 
