@@ -3,8 +3,14 @@
  * part that the receipt calls `drain` is the slowest request in flight, which no server can shorten; what is beyond it is
  * ours, and on a machine where fio takes whatever processor time there is, also the waiting for a core. The light load
  * leaves the cores to the daemon. After each close the export is opened again, and fio goes on without noticing.
+ *
+ * A close can be no faster than what it is made of: an exchange over the control socket, and a receipt that is durable
+ * before it is given. So both are timed beside it, at the same moments: a question about the export by the same client,
+ * and a file that this program replaces durably, on the disk where the daemon keeps its receipts.
  */
 
+import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startDaemon } from '../support/daemon.ts'
 import type { Daemon, EngineName } from '../support/daemon.ts'
@@ -22,6 +28,10 @@ export interface CloseSample {
   /** Of `beyondMs`: letting go of the file and proving that nobody has it, by the receipt. */
   readonly letGoMs: number
   readonly requests: number
+  /** A question about the export, and its answer. */
+  readonly exchangeMs: number
+  /** A small file replaced, and durable with its name. */
+  readonly keptFileMs: number
 }
 
 export interface CloseLatency {
@@ -50,6 +60,7 @@ const ROW: Row = {
 }
 const PAUSE_MS = { least: 20, spread: 40 }
 const SECONDS_PER_ROUND = 0.5
+const KEPT_FILE_BYTES = 800
 
 export async function measureClose(
   scratch: Scratch,
@@ -65,16 +76,22 @@ export async function measureClose(
   const fioLoad = fioArguments(ROW, { uri: daemon.uri(EXPORT_NAME) }, seconds, image.sizeBytes)
   const fio = startProgram(scratch, requirePeer('fio'), [...fioLoad, ...extraArguments])
   await daemon.untilInFlight(EXPORT_NAME, inFlight, 20_000)
+  const folder = scratch.directory('kept-file')
   const samples: CloseSample[] = []
   for (let round = 0; round < rounds && fio.running; round += 1) {
     await sleep(PAUSE_MS.least + Math.random() * PAUSE_MS.spread)
-    samples.push(await closeOnce(daemon, ownership))
+    const close = await closeOnce(daemon, ownership)
+    const exchangeMs = await exchangeOnce(daemon)
+    samples.push({ ...close, exchangeMs, keptFileMs: keepFileOnce(folder) })
   }
   await fio.stop('SIGINT')
   return { engine, ownership, load, samples }
 }
 
-async function closeOnce(daemon: Daemon, ownership: CloseLatency['ownership']): Promise<CloseSample> {
+async function closeOnce(
+  daemon: Daemon,
+  ownership: CloseLatency['ownership'],
+): Promise<Omit<CloseSample, 'exchangeMs' | 'keptFileMs'>> {
   const began = performance.now()
   const { receipt } = await daemon.close(EXPORT_NAME)
   const totalMs = performance.now() - began
@@ -82,4 +99,24 @@ async function closeOnce(daemon: Daemon, ownership: CloseLatency['ownership']): 
   await daemon.open(EXPORT_NAME, ownership === 'none' ? { receipt } : {})
   const { drain: drainMs, record: letGoMs } = receipt.elapsedMs
   return { totalMs, drainMs, beyondMs: totalMs - drainMs, letGoMs, requests: receipt.drained.requests }
+}
+
+async function exchangeOnce(daemon: Daemon): Promise<number> {
+  const began = performance.now()
+  await daemon.ask('GET', `/exports/${EXPORT_NAME}`)
+  return performance.now() - began
+}
+
+function keepFileOnce(folder: string): number {
+  const began = performance.now()
+  const temporary = join(folder, 'written')
+  const descriptor = openSync(temporary, 'wx')
+  writeSync(descriptor, Buffer.alloc(KEPT_FILE_BYTES, 0x20))
+  fsyncSync(descriptor)
+  closeSync(descriptor)
+  renameSync(temporary, join(folder, 'kept'))
+  const directory = openSync(folder, 'r')
+  fsyncSync(directory)
+  closeSync(directory)
+  return performance.now() - began
 }

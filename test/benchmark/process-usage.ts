@@ -16,6 +16,8 @@ export interface Usage {
 /** USER_HZ, which is 100 wherever Linux runs Node. */
 const MICROSECONDS_PER_TICK = 10_000
 const KIB = 1024
+/** Of a microsecond. */
+const NANOSECONDS = 1000
 
 export function usageOf(rootPid: number): Usage {
   let ticks = 0
@@ -30,6 +32,20 @@ export function usageOf(rootPid: number): Usage {
     residentPeakBytes += kibibytes(status, 'VmHWM') * KIB
   }
   return { cpuMicroseconds: ticks * MICROSECONDS_PER_TICK, residentBytes, residentPeakBytes }
+}
+
+/**
+ * The time that the threads of a process tree have had a core, finer than `usageOf` tells it; threads that have ended are
+ * not in it, so it is for times in which none does.
+ */
+export function scheduledMicrosecondsOf(rootPid: number): number {
+  let nanoseconds = 0
+  for (const pid of processTree(rootPid)) {
+    for (const thread of namesIn(`/proc/${pid}/task`)) {
+      nanoseconds += Number(textOf(`/proc/${pid}/task/${thread}/schedstat`).split(' ')[0])
+    }
+  }
+  return nanoseconds / NANOSECONDS
 }
 
 export function isAlive(pid: number): boolean {
@@ -63,6 +79,15 @@ function statOf(pid: number): { state: string; parent: number; ticks: number } |
 function kibibytes(status: string, field: string): number {
   const found = new RegExp(`^${field}:\\s*(\\d+) kB$`, 'mu').exec(status)
   return Number(found?.[1] ?? 0)
+}
+
+/** None when the process is gone. */
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
 }
 
 /** Empty when the process is gone. */

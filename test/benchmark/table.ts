@@ -3,6 +3,7 @@
  * measured is a dash.
  */
 
+import type { CloseSample } from './close-latency.ts'
 import { CONTENDERS, CONTENDER_NAMES } from './contender.ts'
 import type { ContenderName } from './contender.ts'
 import type { RowResult } from './measurement.ts'
@@ -61,7 +62,7 @@ function nameWithVariant(result: RowResult, name: ContenderName): string {
 function closeLines(report: Report): string[] {
   if (report.close.length === 0) return []
   const lines = report.close.map(({ engine, ownership, load, samples }) => {
-    const of = (field: 'totalMs' | 'drainMs' | 'letGoMs' | 'beyondMs', percent: number): string =>
+    const of = (field: Exclude<keyof CloseSample, 'requests'>, percent: number): string =>
       fixed(
         samples.length === 0
           ? null
@@ -76,9 +77,13 @@ function closeLines(report: Report): string[] {
       String(samples.length),
       ...[of('totalMs', 50), of('totalMs', 99), of('drainMs', 50), of('drainMs', 99)],
       ...[of('letGoMs', 50), of('beyondMs', 50), of('beyondMs', 99)],
+      ...[of('exchangeMs', 50), of('exchangeMs', 99), of('keptFileMs', 50), of('keptFileMs', 99)],
     ]
   })
-  const heading = ['', 'closes', 'p50 ms', 'p99 ms', 'drain p50', 'drain p99', 'let go p50', 'beyond p50', 'beyond p99']
+  const heading = [
+    ...['', 'closes', 'p50 ms', 'p99 ms', 'drain p50', 'drain p99', 'let go p50', 'beyond p50', 'beyond p99'],
+    ...['exchange p50', 'exchange p99', 'kept file p50', 'kept file p99'],
+  ]
   return ['', 'close, from request to receipt, under durable 4 KiB writes at depth 32', ...columns([heading, ...lines])]
 }
 
