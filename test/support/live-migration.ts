@@ -114,6 +114,14 @@ export class MovingGuest {
     return after
   }
 
+  /** Where it runs while a move is under way and no orchestrator has the monitors. */
+  async runsAt({ machine }: Move): Promise<('source' | 'destination')[]> {
+    const places = { source: this.machine, destination: machine }
+    const running: ('source' | 'destination')[] = []
+    for (const place of ['source', 'destination'] as const) if (await places[place].runs()) running.push(place)
+    return running
+  }
+
   /** Every block is read and compared. */
   async check(): Promise<void> {
     expect(await this.machine.check(), this.machine.complaints.join('\n')).toEqual({

@@ -87,6 +87,13 @@ export class GuestMachine {
     await this.#line(/^ready$/mu, BOOT_TIMEOUT_MS)
   }
 
+  /** Whether its processors run; of one that has ended they do not. */
+  async runs(): Promise<boolean> {
+    if (!this.program.running) return false
+    const answer = await askMonitor(this.monitorPath, 'query-status')
+    return (answer as { readonly running: boolean }).running
+  }
+
   /** So many threads for each disk work from now on. */
   async setDepth(depth: number): Promise<void> {
     await this.#ask(`depth ${depth}`, /^depth (\d+)$/mu)
@@ -128,12 +135,16 @@ export class GuestMachine {
  * stands still. It writes to its disks until then all the same.
  */
 async function copyOnceStopped(monitorPath: string): Promise<void> {
-  const outcome = await connectQmp({ scheme: 'unix', path: monitorPath }, 60_000)
+  await askMonitor(monitorPath, 'migrate-set-parameters', { 'max-bandwidth': 1_048_576, 'downtime-limit': 2_000_000 })
+}
+
+async function askMonitor(path: string, command: string, commandArguments: object = {}): Promise<unknown> {
+  const outcome = await connectQmp({ scheme: 'unix', path }, 60_000)
   if (!outcome.ok) throw new Error(outcome.problem.detail)
-  const parameters = { 'max-bandwidth': 1_048_576, 'downtime-limit': 2_000_000 }
-  const answer = await outcome.value.execute('migrate-set-parameters', parameters)
+  const answer = await outcome.value.execute(command, { ...commandArguments }, 60_000)
   outcome.value.close()
   if (!answer.ok) throw new Error(answer.problem.detail)
+  return answer.value
 }
 
 export interface GuestMachineOptions {
