@@ -2,20 +2,24 @@
  * Two hosts over one image and one record, each with a fault that a test arms while it runs: the process dies or stops at
  * the named point the next time it gets there. A host that is restarted is the same host. Either can fence the other, by a
  * command that says yes; it is for the test to see that this is true.
+ *
+ * A rig is used again for as long as nothing goes wrong on it: what a crash leaves is what the next one finds. Several are
+ * used side by side, because starting a daemon again is most of the time that a crash takes.
  */
 
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
+import type { ExportStatus } from '../../src/exports/verbs.ts'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { startDaemon } from '../support/daemon.ts'
-import type { Daemon } from '../support/daemon.ts'
+import type { Daemon, EngineName } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { blockNumber, connectFrontend, numberedBlock } from '../support/nbd-frontend.ts'
-import type { Scratch } from '../support/scratch.ts'
-import { newestOf, refusal } from './ownership-rig.ts'
+import { Scratch } from '../support/scratch.ts'
+import { newestOf, placeOf, refusal } from './ownership-rig.ts'
 
 const BLOCK_BYTES = 4_096
 
@@ -23,22 +27,29 @@ export class Host {
   readonly name: string
   readonly #scratch: Scratch
   readonly #path: string
+  readonly #engine: EngineName
   readonly #stateDirectory: string
   readonly #faultPath: string
   readonly #ownershipSettings: readonly string[]
   #daemon: Daemon | null = null
 
-  constructor(scratch: Scratch, path: string, name: string, identities: Readonly<Record<string, string>>) {
+  constructor(
+    { scratch, path, engine }: { readonly scratch: Scratch; readonly path: string; readonly engine: EngineName },
+    name: string,
+    identities: Readonly<Record<string, string>>,
+  ) {
     this.name = name
     this.#scratch = scratch
     this.#path = path
+    this.#engine = engine
     const directory = scratch.directory(`host-${name}`)
     this.#faultPath = join(directory, 'fault')
     this.#stateDirectory = join(directory, 'state')
     mkdirSync(this.#stateDirectory)
     writeFileSync(join(this.#stateDirectory, 'host-identity'), `${identities[name] ?? ''}\n`)
     const plugs = Object.entries(identities).map(([plug, identity]) => `${identity} = "${plug}"`)
-    this.#ownershipSettings = ['[fence]', 'command = ["/bin/true"]', '[fence.plugs]', ...plugs]
+    const { settings } = placeOf(path)
+    this.#ownershipSettings = [...settings, '[fence]', 'command = ["/bin/true"]', '[fence.plugs]', ...plugs]
   }
 
   get daemon(): Daemon {
@@ -49,8 +60,8 @@ export class Host {
   async start(): Promise<void> {
     this.#daemon = await startDaemon(this.#scratch, {
       exports: [{ name: 'vda', path: this.#path }],
-      ownership: 'directory',
-      engine: 'file',
+      ownership: placeOf(this.#path).ownership,
+      engine: this.#engine,
       tcp: false,
       stateDirectory: this.#stateDirectory,
       ownershipSettings: this.#ownershipSettings,
@@ -92,6 +103,15 @@ export class Host {
     await eventually(`the stop at '${fault}'`, () => /^State:\s+T/mu.test(readFileSync(`/proc/${pid}/status`, 'utf8')))
   }
 
+  /** After a start that opens by itself: what the last run left in the kernel is waited for. */
+  opened(): Promise<ExportStatus> {
+    const status = async (): Promise<ExportStatus | false> => {
+      const found = await this.daemon.status('vda')
+      return found.state === 'open' && found
+    }
+    return eventually(`the opening by ${this.name}`, status, { timeoutMs: 60_000 })
+  }
+
   /** A write that was answered. */
   async write(number: number): Promise<void> {
     const frontend = await connectFrontend(this.#scratch, this.daemon.address, 'vda')
@@ -111,16 +131,17 @@ export class CrashRig {
   readonly #path: string
   #written = 0
 
-  private constructor(scratch: Scratch) {
+  private constructor(scratch: Scratch, engine: EngineName) {
     const identities = { victim: 'a'.repeat(32), other: 'b'.repeat(32) }
     this.#path = makeImage(scratch, MEBIBYTE)
-    this.victim = new Host(scratch, this.#path, 'victim', identities)
-    this.other = new Host(scratch, this.#path, 'other', identities)
+    const served = { scratch, path: this.#path, engine }
+    this.victim = new Host(served, 'victim', identities)
+    this.other = new Host(served, 'other', identities)
   }
 
   /** Both in standby, and the record closed. */
-  static async start(scratch: Scratch): Promise<CrashRig> {
-    const rig = new CrashRig(scratch)
+  static async start(scratch: Scratch, engine: EngineName): Promise<CrashRig> {
+    const rig = new CrashRig(scratch, engine)
     await rig.victim.start()
     await rig.other.start()
     await rig.rest()
@@ -162,5 +183,53 @@ export class CrashRig {
       expect((await daemon.status('vda')).state).toBe('standby')
     }
     expect(this.newest).toMatchObject({ state: 'closed', draining: [] })
+  }
+}
+
+export type EngineChoice = EngineName | 'either'
+
+interface Place {
+  readonly engine: EngineName
+  rig: CrashRig | null
+  used: boolean
+}
+
+/** Rigs for courses that run beside each other, one for each engine named. All end with `dispose`. */
+export class CrashRigs {
+  readonly #scratch = new Scratch()
+  readonly #places: readonly Place[]
+  readonly #waiting: (() => void)[] = []
+
+  constructor(engines: readonly EngineName[]) {
+    this.#places = engines.map((engine) => ({ engine, rig: null, used: false }))
+  }
+
+  /** On whichever is free, with that engine. A rig on which a course has failed is not used again. */
+  async use(engine: EngineChoice, course: (rig: CrashRig) => Promise<void>): Promise<void> {
+    const place = await this.#free(engine)
+    try {
+      const rig = place.rig ?? (await CrashRig.start(this.#scratch, place.engine))
+      place.rig = null
+      await course(rig)
+      place.rig = rig
+    } finally {
+      place.used = false
+      for (const wake of this.#waiting.splice(0)) wake()
+    }
+  }
+
+  dispose(): Promise<void> {
+    return this.#scratch.dispose()
+  }
+
+  async #free(engine: EngineChoice): Promise<Place> {
+    for (;;) {
+      const place = this.#places.find((each) => !each.used && (engine === 'either' || each.engine === engine))
+      if (place !== undefined) {
+        place.used = true
+        return place
+      }
+      await new Promise<void>((resolve) => this.#waiting.push(resolve))
+    }
   }
 }

@@ -23,6 +23,8 @@ export interface RecordPlace {
   readonly settings: readonly string[]
   /** Oldest first, read by other means than ours. */
   records(imageId: string): OwnershipRecord[]
+  /** Of these the last, if there is any. */
+  newest(imageId: string): OwnershipRecord | undefined
   home(imageId: string): RecordHome
   /** What is no record becomes the newest. */
   spoil(imageId: string): void
@@ -47,6 +49,7 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
     ownership: 'directory',
     settings,
     records,
+    newest: (imageId) => records(imageId).at(-1),
     home: (imageId) => DirectoryHome.at(inlineRunner, folderOf(imageId)),
     spoil: (imageId) => {
       const next = String((records(imageId).at(-1)?.sequence ?? 0) + 1).padStart(16, '0')
@@ -105,7 +108,7 @@ export function homeOf(path: string): RecordHome {
 }
 
 export function newestOf(path: string): OwnershipRecord {
-  const newest = recordsOf(path).at(-1)
+  const newest = placeOf(path).newest('vda')
   if (newest === undefined) throw new Error('there is no record')
   return newest
 }

@@ -61,6 +61,10 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
         }
         return records
       },
+      newest: (imageId) => {
+        const found = read(cluster(), keyOf(imageId), 0)
+        return found === null ? undefined : (JSON.parse(found.text) as OwnershipRecord)
+      },
       home: (imageId) => homeAt(keyOf(imageId), cluster().endpoints),
       spoil: (imageId) => {
         etcdctl(cluster(), ['put', keyOf(imageId), '{"format":"interlockd-record","version":1'])
