@@ -153,26 +153,49 @@ test('a source that dies leaves its holds; its receipt, a fence, or its own next
   expect(await again.status('vda')).toMatchObject({ state: 'standby' })
 })
 
-test('a source that is fenced while it drains lets go of the holds itself, once it is quiet, and has no receipt', async () => {
-  const rig = await makeRig()
-  const { scratch, disk, source, destination, newest } = rig
-  const fresh = await connectFrontend(scratch, destination.address, 'vda')
-  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
-  await source.api('POST', '/exports/vda/close', { early: true })
-  await source.ask('POST', '/exports/vda/fence', {})
-  expect((await newest()).draining).toHaveLength(1)
-  await destination.open('vda')
-  const held = fresh.send('WRITE', { offset: 8192, data: NEW })
-  expect(await answerOrNone(held, MANY_LOOKS_MS)).toBeUndefined()
-  expect(disk.log.inDisk()).toHaveLength(1)
-  disk.holdWrites(false)
-  expect((await answerWithin(held, 60_000)).error).toBe(0)
-  expect(disk.log.inDisk()).toEqual([])
-  expect(blockOf(disk.backingPath, 8192)).toBe(0x02)
-  expect(await newest()).toMatchObject({ state: 'open', generation: 2, draining: [] })
-  expect(await source.status('vda')).toMatchObject({ state: 'fenced', lastReceipt: null })
-  expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
-})
+const FENCED = [
+  [
+    'by its operator',
+    async ({ source }: Rig) => {
+      await source.ask('POST', '/exports/vda/fence', {})
+    },
+    'fenced by the operator',
+  ],
+  [
+    'by a sync that fails',
+    ({ disk }: Rig) => {
+      disk.failFlushes(true)
+    },
+    'could not be made durable',
+  ],
+] as const
+
+test.each(FENCED)(
+  'a source that is fenced while it drains lets go of the holds once it is quiet: %s',
+  async (_by, fence, reason) => {
+    const rig = await makeRig()
+    const { scratch, disk, source, destination, newest } = rig
+    const fresh = await connectFrontend(scratch, destination.address, 'vda')
+    await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+    await source.api('POST', '/exports/vda/close', { early: true })
+    await fence(rig)
+    expect((await newest()).draining).toHaveLength(1)
+    await destination.open('vda')
+    const held = fresh.send('WRITE', { offset: 8192, data: NEW })
+    expect(await answerOrNone(held, MANY_LOOKS_MS)).toBeUndefined()
+    expect(disk.log.inDisk()).toHaveLength(1)
+    disk.holdWrites(false)
+    expect((await answerWithin(held, 60_000)).error).toBe(0)
+    expect(disk.log.inDisk()).toEqual([])
+    expect(blockOf(disk.backingPath, 8192)).toBe(0x02)
+    expect(await newest()).toMatchObject({ state: 'open', generation: 2, draining: [] })
+    // It is no close: nobody is given a receipt of that generation.
+    const status = await source.status('vda')
+    expect(status).toMatchObject({ state: 'fenced', lastReceipt: null })
+    expect(status.stateReason).toContain(reason)
+    expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
+  },
+)
 
 /** The one disk is seen by both; it is idle again before the destination opens, since it can do one thing at a time only. */
 test.each(ENGINES)('on one host the holds fall when the lock of a dead source comes free (%s)', async (engine) => {
