@@ -17,7 +17,7 @@ const PURE_FOLDERS = [
   'simulation',
   'vectors',
 ]
-const FOREIGN_FOLDERS = ['peers', 'preflight', 'fleet', 'migration', 'docker']
+const FOREIGN_FOLDERS = ['peers', 'preflight', 'fleet', 'migration', 'xen', 'docker']
 
 const filesOf = (folders: readonly string[]): string[] => folders.map((folder) => `test/${folder}/**/*.test.ts`)
 
@@ -119,13 +119,21 @@ export default defineConfig({
         groupOrder: 6,
       }),
       group({
+        name: 'xen',
+        include: filesOf(['xen']),
+        builds: true,
+        filesAtOnce: 1,
+        testTimeout: 180_000,
+        groupOrder: 7,
+      }),
+      group({
         name: 'docker',
         include: filesOf(['docker']),
         builds: true,
         setup: 'test/docker/container-setup.ts',
         filesAtOnce: 1,
         testTimeout: 600_000,
-        groupOrder: 7,
+        groupOrder: 8,
       }),
     ],
   },

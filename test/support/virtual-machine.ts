@@ -13,6 +13,7 @@ import type { Socket } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { debianKernel } from './debian-kernel.ts'
+import type { DebianKernel } from './debian-kernel.ts'
 import { startProgram } from './foreign-program.ts'
 import type { Outcome, Program } from './foreign-program.ts'
 import { freePort } from './free-port.ts'
@@ -23,6 +24,7 @@ export interface VirtualMachineOptions {
   /** Modules to load, beyond those that the machine itself needs. */
   readonly modules?: readonly string[]
   readonly memoryMiB?: number
+  readonly processors?: number
   /**
    * Copies the built project and its production dependencies into the machine's memory, at the place they have here:
    * thousands of small files take half a minute over 9p. Nothing else of the project is there then.
@@ -32,6 +34,18 @@ export interface VirtualMachineOptions {
   readonly drives?: readonly string[]
   /** Ports of the machine that can be reached from here; each gets a free port on this machine's loopback. */
   readonly forwardedPorts?: readonly number[]
+  /** The machine's kernel runs on this, as its first domain. */
+  readonly hypervisor?: Hypervisor
+}
+
+/** Booted in place of the kernel, which it finds beside it. It has the console; the kernel keeps the second serial port. */
+export interface Hypervisor {
+  readonly imagePath: string
+  readonly commandLine: string
+  /** What the kernel calls the hypervisor's console. */
+  readonly consoleName: string
+  /** The emulated processor. */
+  readonly processor: string
 }
 
 /** How the machine reaches this machine's loopback. */
@@ -39,7 +53,7 @@ export const HOST_ADDRESS = '10.0.2.2'
 
 const PROJECT = join(import.meta.dirname, '../..')
 const OWN_MODULES = ['virtio_pci', 'virtio_net', '9pnet_virtio', '9p', 'overlay']
-const BOOT_TIMEOUT_MS = 90_000
+const BOOT_TIMEOUT_MS = 240_000
 
 const INIT = `#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /sys /dev /lower /upper /root
@@ -181,12 +195,18 @@ export async function startVirtualMachine(
   for (const port of options.forwardedPorts ?? []) forwarded.set(port, await freePort())
   const forwards = [...forwarded].map(([inside, outside]) => `,hostfwd=tcp:127.0.0.1:${outside}-:${inside}`).join('')
   const program = startProgram(scratch, 'qemu-system-x86_64', [
-    ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', String(options.memoryMiB ?? 1_200)],
+    ...[
+      '-accel',
+      'tcg,thread=multi',
+      '-smp',
+      String(options.processors ?? 2),
+      '-m',
+      String(options.memoryMiB ?? 1_200),
+    ],
     ...['-nodefaults', '-display', 'none', '-no-reboot'],
     ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
     ...['-chardev', `socket,id=commands,path=${socketPath},server=on,wait=off`, '-serial', 'chardev:commands'],
-    ...['-kernel', kernel.imagePath, '-initrd', initramfs],
-    ...['-append', 'console=ttyS0 quiet panic=-1 loglevel=4 mitigations=off no_timer_check'],
+    ...bootArguments(kernel, initramfs, options.hypervisor),
     ...['-netdev', `user,id=network${forwards}`, '-device', 'virtio-net-pci,netdev=network,romfile='],
     ...(options.drives ?? []).flatMap((path) => ['-drive', `file=${path},format=raw,if=virtio,cache=writethrough`]),
     '-virtfs',
@@ -199,6 +219,19 @@ export async function startVirtualMachine(
   const machine = new VirtualMachine(program, port, forwarded)
   await program.until('end of the boot', BOOT_TIMEOUT_MS, () => machine.ready)
   return machine
+}
+
+function bootArguments(kernel: DebianKernel, initramfs: string, hypervisor?: Hypervisor): string[] {
+  const commandLine = (consoleName: string): string =>
+    `console=${consoleName} quiet panic=-1 loglevel=4 mitigations=off no_timer_check`
+  if (hypervisor === undefined) {
+    return ['-cpu', 'max', '-kernel', kernel.imagePath, '-initrd', initramfs, '-append', commandLine('ttyS0')]
+  }
+  const { imagePath, processor, consoleName } = hypervisor
+  return [
+    ...['-cpu', processor, '-kernel', imagePath, '-append', hypervisor.commandLine],
+    ...['-initrd', `${kernel.imagePath} ${commandLine(consoleName)},${initramfs}`],
+  ]
 }
 
 /** The socket appears a little after QEMU has started, and a long time before the machine says anything. */
@@ -225,7 +258,7 @@ function copyProject(directory: string): void {
   const dependencies = Object.entries(lock.packages)
     .filter(([path, { dev, devOptional }]) => path !== '' && dev !== true && devOptional !== true)
     .map(([path]) => path)
-  for (const path of ['package.json', 'bin', 'dist', ...dependencies]) {
+  for (const path of ['package.json', 'bin', 'dist', 'xen', ...dependencies]) {
     // A package for another platform is in the lock and not here; a nested one came with the package around it.
     if (!existsSync(join(PROJECT, path)) || existsSync(join(files, path))) continue
     cpSync(join(PROJECT, path), join(files, path), { recursive: true })
