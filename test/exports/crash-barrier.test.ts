@@ -1,8 +1,10 @@
 /**
  * A crash is not a clearing: a daemon is killed with a write in a slow block device, and started again at once. The
  * kernel still has the write; the next generation is not opened before the kernel is done with it, however long that
- * takes, and then says by what it knew. The device is a loop device over a disk that keeps its writes until it is told; such
- * a device answers no read either meanwhile, so more than the lock stands in the way here.
+ * takes, and then says by what it knew. The device is a loop device over a disk that keeps its writes until it is told. Such
+ * a device answers no read either meanwhile, so that an opening comes no further than its first read, with or without our
+ * locks: what is seen here is that a restart waits and goes on by itself. What keeps the next writer off on a disk that
+ * answers is seen by test/migration/orphaned-writes.test.ts.
  *
  * @module-tag slow
  */
