@@ -5,7 +5,7 @@
  * @module-tag slow
  */
 
-import { copyFileSync, linkSync, renameSync, symlinkSync } from 'node:fs'
+import { copyFileSync, linkSync, renameSync, symlinkSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
@@ -143,18 +143,30 @@ test('an open that waits for its source gets the image when that has closed, and
   const path = makeImage(scratch, MEBIBYTE)
   const source = await startHost(scratch, path)
   const destination = await startHost(scratch, path, { standby: true })
-  const record = newestOf(path)
-  expect(record.state).toBe('open')
+  const early = await connectFrontend(scratch, destination.address, 'vda')
+  expect(early.sizeBytes).toBe(MEBIBYTE)
+  expect(newestOf(path).state).toBe('open')
   source.program.signal('SIGSTOP')
   expect(await refusal(destination, 'open', { timeoutMs: 500 })).toMatchObject({ code: 'held-by-other' })
+  truncateSync(path, 2 * MEBIBYTE)
   source.program.signal('SIGCONT')
   const closing = source.close('vda')
   const opened = await eventually('the destination to open', async () => {
     const answer = await destination.api('POST', '/exports/vda/open', { timeoutMs: 5_000 })
     return answer.status === 200 && (answer.body as ExportStatus)
   })
-  expect(opened.generation).toBe(2)
+  expect(opened).toMatchObject({ generation: 2, size: 2 * MEBIBYTE })
   expect((await closing).receipt.generation).toBe(1)
+  // Whoever was told another size must ask again.
+  await eventually('the end of its connection', () => !early.isOpen)
+  expect((await connectFrontend(scratch, destination.address, 'vda')).sizeBytes).toBe(2 * MEBIBYTE)
+  await destination.close('vda')
+  truncateSync(path, MEBIBYTE)
+  expect(await refusal(destination, 'open')).toMatchObject({
+    code: 'image-changed',
+    detail: expect.stringContaining('shrank') as string,
+  })
+  expect(newestOf(path)).toMatchObject({ state: 'closed', generation: 2 })
 })
 
 test('a receipt that is brought along must be the one in the record', async () => {
