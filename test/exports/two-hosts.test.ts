@@ -1,8 +1,9 @@
 /**
  * Two hosts, one image, one record: daemons with state directories of their own that reach the same bytes by different
- * paths, so that neither sees the other's locks and nothing but the record stands between them. They race some
- * hundred times, or as often as INTERLOCKD_TEST_RACES says; half of the openings are stopped (SIGSTOP), between two steps or at any moment, and wake up early or late. Each
- * has a client whose write is parked until its host has the image: the one that has not must never write.
+ * paths, so that neither sees the other's locks and nothing but the record stands between them. They race a thousand
+ * times, or as often as INTERLOCKD_TEST_RACES says, several pairs beside each other; half of the openings are stopped
+ * (SIGSTOP), between two steps or at any moment, and wake up early or late. Each has a client whose write is parked until
+ * its host has the image: the one that has not must never write.
  *
  * @module-tag slow
  */
@@ -26,7 +27,9 @@ import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
 import { refusal, startHost } from './ownership-rig.ts'
 
-const ROUNDS = Number(process.env['INTERLOCKD_TEST_RACES'] ?? 250)
+const ROUNDS = Number(process.env['INTERLOCKD_TEST_RACES'] ?? 1_000)
+/** Each with an image and a record of its own. A race waits more than it works. */
+const PAIRS = 4
 /** For machines that have much else to do. */
 const PATIENCE_MS = 900_000
 /** As many fault points are passed on the way through an opening, and through a close. */
@@ -155,45 +158,58 @@ function disturb(racer: Racer, random: SeededRandom): void {
   else setTimeout(() => racer.stop(), random.between(0, OPENING_MS))
 }
 
+/** One round after the other, until all have been run; how often each has won, and how often one was stopped. */
+async function runRaces(rounds: number, random: SeededRandom): Promise<{ wins: readonly number[]; stops: number }> {
+  const race = await startRace()
+  const { racers } = race
+  const ended = new AbortController()
+  const waking = keepWaking(racers, random, ended.signal)
+  const wins = [0, 0]
+  try {
+    for (const [index, racer] of racers.entries()) await racer.park(index + 1)
+    for (let round = 1; round <= rounds; round += 1) {
+      for (const racer of racers) disturb(racer, random)
+      const won = await runRace(race, round, `round ${round} of seed ${random.seed}`)
+      wins[won] = (wins[won] ?? 0) + 1
+    }
+  } finally {
+    ended.abort()
+  }
+  return { wins, stops: await waking }
+}
+
+/** The index of the one that has won. */
+async function runRace({ racers, newest, onDisk }: Race, round: number, where: string): Promise<0 | 1> {
+  const answers = await Promise.all(racers.map((racer) => racer.open()))
+  expect(answers.map(({ status }) => status).sort(), where).toEqual([200, 409])
+  const won = answers[0]?.status === 200 ? 0 : 1
+  const record = newest()
+  const { host } = record.holder
+  expect(answers[won]?.body, where).toMatchObject({ state: 'open', generation: round, holder: { host } })
+  expect(answers[1 - won]?.body, where).toMatchObject({ code: 'held-by-other', holder: { host }, generation: round })
+  const [winner, loser] = [racers[won], racers[won === 0 ? 1 : 0]]
+  if (winner.parked === null || loser.parked === null) throw new Error('each has a write parked')
+  expect((await answerWithin(winner.parked, 20_000)).error, where).toBe(0)
+  expect(record, where).toMatchObject({ state: 'open', generation: round })
+  expect(onDisk(), where).toBe(winner.number)
+  expect(await answerOrNone(loser.parked, 0), where).toBeUndefined()
+  await winner.rest()
+  expect(onDisk(), where).toBe(winner.number)
+  await winner.park(2 * round + won + 1)
+  return won
+}
+
 test(
   `two hosts that open at once, ${ROUNDS} times: never two holders, and whoever has not won writes nothing`,
   async () => {
-    const { racers, newest, onDisk } = await startRace()
     const seed = Date.now() % 1_000_000
-    const random = new SeededRandom(seed)
-    const ended = new AbortController()
-    const waking = keepWaking(racers, random, ended.signal)
-    const wins = [0, 0]
-    for (const [index, racer] of racers.entries()) await racer.park(index + 1)
-    for (let round = 1; round <= ROUNDS; round += 1) {
-      const where = `round ${round} of seed ${random.seed}`
-      for (const racer of racers) disturb(racer, random)
-      const answers = await Promise.all(racers.map((racer) => racer.open()))
-      expect(answers.map(({ status }) => status).sort(), where).toEqual([200, 409])
-      const won = answers[0]?.status === 200 ? 0 : 1
-      const record = newest()
-      const { host } = record.holder
-      expect(answers[won]?.body, where).toMatchObject({ state: 'open', generation: round, holder: { host } })
-      expect(answers[1 - won]?.body, where).toMatchObject({
-        code: 'held-by-other',
-        holder: { host },
-        generation: round,
-      })
-      const [winner, loser] = [racers[won], racers[won === 0 ? 1 : 0]]
-      if (winner.parked === null || loser.parked === null) throw new Error('each has a write parked')
-      wins[won] = (wins[won] ?? 0) + 1
-      expect((await answerWithin(winner.parked, 20_000)).error, where).toBe(0)
-      expect(record, where).toMatchObject({ state: 'open', generation: round })
-      expect(onDisk(), where).toBe(winner.number)
-      expect(await answerOrNone(loser.parked, 0), where).toBeUndefined()
-      await winner.rest()
-      expect(onDisk(), where).toBe(winner.number)
-      await winner.park(2 * round + won + 1)
-    }
-    ended.abort()
-    const stops = await waking
-    console.log(`${ROUNDS} rounds, seed ${seed}: won ${wins.join(' and ')} times, stopped ${stops} times`)
-    expect(Math.min(...wins)).toBeGreaterThan(0)
+    const rounds = Math.ceil(ROUNDS / PAIRS)
+    const seeds = Array.from({ length: PAIRS }, (_, index) => seed + index)
+    const pairs = await Promise.all(seeds.map((each) => runRaces(rounds, new SeededRandom(each))))
+    const stops = pairs.reduce((sum, pair) => sum + pair.stops, 0)
+    const wins = pairs.map((pair) => pair.wins.join(' and ')).join(', ')
+    console.log(`${PAIRS} pairs of ${rounds} rounds, seeds from ${seed}: won ${wins} times, stopped ${stops} times`)
+    expect(Math.min(...pairs.flatMap((pair) => pair.wins))).toBeGreaterThan(0)
     expect(stops).toBeGreaterThan(ROUNDS / 10)
   },
   PATIENCE_MS,
