@@ -8,8 +8,17 @@ import type { Problem, Receipt, RefusalCode } from '../client/index.ts'
 
 export type End = 'source' | 'destination'
 
-type OwnCode =
-  'unreachable' | 'timed-out' | 'cancelled' | 'not-ready-to-move' | 'qemu-refused' | 'qemu-lost' | 'migration-failed'
+/** Codes of failures that no daemon has refused. docs/orchestrating.md says what each means. */
+export const OWN_CODES = [
+  'unreachable',
+  'timed-out',
+  'cancelled',
+  'not-ready-to-move',
+  'qemu-refused',
+  'qemu-lost',
+  'migration-failed',
+] as const
+type OwnCode = (typeof OWN_CODES)[number]
 
 /** What a step failed with, as a value. */
 export interface Failure {

@@ -1,10 +1,12 @@
 /**
  * docs/orchestrating.md is the contract for those who write their own orchestrator: each refusal of the daemon has the
- * right reaction there, each finding of the handover's own look its meaning, and nothing is explained that does not exist.
+ * right reaction there, each failure of a run as well, each finding of its own look its meaning, and nothing is explained
+ * that does not exist.
  */
 
 import { describe, expect, test } from 'vitest'
 import { REFUSALS } from '../../src/foundation/refusal.ts'
+import { OWN_CODES } from '../../src/handover/ending.ts'
 import { FINDING_CODES } from '../../src/handover/preflight.ts'
 import { readProjectFile } from './project-files.ts'
 
@@ -21,6 +23,7 @@ function codesOf(heading: string): string[] {
 
 describe.each([
   ['Every error', Object.keys(REFUSALS)],
+  ['When a run does not succeed', [...OWN_CODES]],
   ['What is looked at before', [...FINDING_CODES]],
 ])('%s', (heading, known) => {
   const explained = codesOf(heading)
