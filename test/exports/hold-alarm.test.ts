@@ -4,15 +4,13 @@
  */
 
 import { expect, test } from 'vitest'
-import { DirectoryHome } from '../../src/ownership/directory-home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
 import { eventually } from '../support/eventually.ts'
 import { runChecked } from '../support/foreign-program.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { OTHER } from '../ownership/record-samples.ts'
-import { BLOCK, newestOf, refusal, startHost } from './ownership-rig.ts'
+import { BLOCK, homeOf, newestOf, refusal, startHost } from './ownership-rig.ts'
 
 test('a hold that grows old is an event, a line of the log and a metric, until a proof ends it', async () => {
   const scratch = scratchOfTest()
@@ -20,7 +18,7 @@ test('a hold that grows old is an event, a line of the log and a metric, until a
   const ownershipSettings = ['[limits]', 'hold_alarm = "300ms"']
   const daemon = await startHost(scratch, path, { ownershipSettings })
   const { receipt } = await daemon.close('vda')
-  const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
+  const home = homeOf(path)
   const newest = await home.readNewest()
   if (newest.kind !== 'record') throw new Error('there is a record')
   const draining = [{ generation: 1, holder: OTHER, ranges: [{ offset: 0, length: 4096 }] }]

@@ -4,7 +4,7 @@
  * has put them elsewhere: the same tests run over every home.
  */
 
-import { readdirSync, readFileSync, realpathSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { DirectoryHome } from '../../src/ownership/directory-home.ts'
@@ -28,6 +28,8 @@ export interface RecordPlace {
   home(imageId: string): RecordHome
   /** What is no record becomes the newest. */
   spoil(imageId: string): void
+  /** As if nobody had ever opened it. */
+  forget(imageId: string): void
 }
 
 export interface RecordPlaces {
@@ -54,6 +56,9 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
     spoil: (imageId) => {
       const next = String((records(imageId).at(-1)?.sequence ?? 0) + 1).padStart(16, '0')
       writeFileSync(join(folderOf(imageId), `${next}.json`), NO_RECORD)
+    },
+    forget: (imageId) => {
+      rmSync(folderOf(imageId), { recursive: true })
     },
   }
 }

@@ -6,7 +6,7 @@
  * @module-tag slow
  */
 
-import { copyFileSync, existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
@@ -15,7 +15,7 @@ import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { homeOf, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
+import { homeOf, newestOf, placeOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 interface Fragile {
   readonly daemon: Daemon
@@ -116,7 +116,7 @@ test('the receipt of another image under the same name is not given', async () =
   // A new disk in the place of the old one, which has been elsewhere for longer.
   copyFileSync(path, `${path}.new`)
   renameSync(`${path}.new`, path)
-  rmSync(`${path}.interlock`, { recursive: true })
+  placeOf(path).forget('vda')
   const other = await startHost(scratch, path)
   await other.close('vda')
   await other.open('vda')
@@ -132,7 +132,7 @@ test('a receipt that is newer than the record is not of this record', async () =
   await source.close('vda')
   await source.kill()
   // The same file begins another life, as an image that was made anew may get the inode of the old one.
-  rmSync(`${path}.interlock`, { recursive: true })
+  placeOf(path).forget('vda')
   const again = await startAgain(scratch, path, source)
   expect(await refusal(again, 'close')).toMatchObject({ code: 'wrong-state' })
   await startHost(scratch, path)

@@ -3,32 +3,17 @@
  * forwarder loses answers and requests where the network would.
  */
 
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { EtcdHome } from '../../src/ownership/etcd-home.ts'
+import { draftOf } from '../ownership/record-samples.ts'
 import { recordHomeContract } from '../ownership/record-home-contract.ts'
 import type { HomeRig } from '../ownership/record-home-contract.ts'
-import { startEtcd } from '../support/etcd-cluster.ts'
-import type { EtcdCluster } from '../support/etcd-cluster.ts'
-import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startUnreliableGateway } from '../support/unreliable-gateway.ts'
 import type { UnreliableGateway } from '../support/unreliable-gateway.ts'
-import { homeAt } from './etcd-rig.ts'
+import { etcdOfFile, homeAt } from './etcd-rig.ts'
 
-const shared = new Scratch()
-let etcd: EtcdCluster
-let lastKey = 0
-
-beforeAll(async () => {
-  etcd = await startEtcd(shared)
-})
-
-afterAll(() => shared.dispose())
-
-function newKey(): string {
-  lastKey += 1
-  return `/test/${lastKey}`
-}
+const etcd = etcdOfFile()
 
 function onceFor(
   path: string,
@@ -43,15 +28,15 @@ function onceFor(
 }
 
 async function makeRig(): Promise<HomeRig> {
-  const key = newKey()
+  const key = etcd.newKey()
   const gateway = async (change: (gateway: UnreliableGateway) => void): Promise<EtcdHome> => {
-    const unreliable = await startUnreliableGateway(scratchOfTest(), etcd.endpoints[0] ?? '')
+    const unreliable = await startUnreliableGateway(scratchOfTest(), etcd.cluster.endpoints[0] ?? '')
     change(unreliable)
     return homeAt(key, [unreliable.endpoint], { timeoutMs: 3_000 })
   }
   return {
-    home: homeAt(key, etcd.endpoints),
-    other: homeAt(key, etcd.endpoints),
+    home: homeAt(key, etcd.cluster.endpoints),
+    other: homeAt(key, etcd.cluster.endpoints),
     deaf: (meanwhile = () => Promise.resolve()) =>
       gateway((unreliable) => {
         unreliable.fate = onceFor('/v3/kv/txn', 'loseAnswer')
@@ -62,11 +47,11 @@ async function makeRig(): Promise<HomeRig> {
         unreliable.fate = (path) => (path === '/v3/kv/txn' ? 'loseRequest' : 'pass')
       }),
     spoil: async () => {
-      await etcd.checked(['put', key, '{"format":"interlockd-record","version":1'])
+      await etcd.cluster.checked(['put', key, '{"format":"interlockd-record","version":1'])
     },
     copyNewest: async () => {
-      const newest = await etcd.checked(['get', key, '--print-value-only'])
-      await etcd.checked(['put', key, newest.trimEnd()])
+      const newest = await etcd.cluster.checked(['get', key, '--print-value-only'])
+      await etcd.cluster.checked(['put', key, newest.trimEnd()])
     },
   }
 }
@@ -76,7 +61,13 @@ describe('as every home', () => {
 })
 
 test('the record is one key, never bound to a lease', async () => {
-  const { home } = await makeRig()
-  await home.compareAndSwap(0, (await import('../ownership/record-samples.ts')).draftOf())
-  expect(home.describe()).toContain('/test/')
+  const key = etcd.newKey()
+  const home = homeAt(key, etcd.cluster.endpoints)
+  await home.compareAndSwap(0, draftOf())
+  await home.compareAndSwap(1, draftOf({ generation: 5 }))
+  const said = await etcd.cluster.checked(['get', key, '--prefix', '--write-out', 'json'])
+  const { kvs } = JSON.parse(said) as { kvs: Record<string, unknown>[] }
+  expect(kvs).toMatchObject([{ key: Buffer.from(key).toString('base64'), version: 2 }])
+  expect(kvs[0]).not.toHaveProperty('lease')
+  expect((await etcd.cluster.checked(['lease', 'list'])).trim()).toBe('found 0 leases')
 })

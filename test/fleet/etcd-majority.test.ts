@@ -3,32 +3,23 @@
  * once, watches still tell, and daemons hand over.
  */
 
-import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import type { RecordHome, SwapOutcome } from '../../src/ownership/home.ts'
 import { sequenceOf } from '../../src/ownership/home.ts'
 import { draftOf, HOLDER, OTHER } from '../ownership/record-samples.ts'
 import { startDaemon } from '../support/daemon.ts'
-import { startEtcd } from '../support/etcd-cluster.ts'
 import type { EtcdCluster } from '../support/etcd-cluster.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { homeAt, placesIn } from './etcd-rig.ts'
+import { etcdOfFile, homeAt, placesIn } from './etcd-rig.ts'
 
 const RACES = 1_000
 const PATIENT = { timeoutMs: 60_000 }
 
-const shared = new Scratch()
-let etcd: EtcdCluster
+const etcd = etcdOfFile({ members: 3 })
 
-beforeAll(async () => {
-  etcd = await startEtcd(shared, { members: 3 })
-})
-
-beforeEach(() => etcd.ready())
-
-afterAll(() => shared.dispose())
+beforeEach(() => etcd.cluster.ready())
 
 interface Round {
   readonly outcome: SwapOutcome
@@ -54,7 +45,7 @@ async function race(homes: readonly RecordHome[], sequence: number, generation: 
 }
 
 test(`of two that open at once one wins, ${RACES} times, while members are stopped, killed and started`, async () => {
-  const [first = '', second = '', third = ''] = etcd.endpoints
+  const [first = '', second = '', third = ''] = etcd.cluster.endpoints
   const homes = [
     homeAt('/test/race', [first, second, third], PATIENT),
     homeAt('/test/race', [third, first, second], PATIENT),
@@ -63,7 +54,7 @@ test(`of two that open at once one wins, ${RACES} times, while members are stopp
   let sequence = 0
   for (let round = 1; round <= RACES; round++) {
     if (round % 250 === 100) {
-      down = await etcd.leader()
+      down = await etcd.cluster.leader()
       // Rounds go on while it dies, and while nobody leads.
       if (round < RACES / 2) void down.kill()
       else void down.stop()
@@ -75,14 +66,14 @@ test(`of two that open at once one wins, ${RACES} times, while members are stopp
     sequence = await race(homes, sequence, round)
   }
   expect(sequence).toBe(2 * RACES)
-  const newest = await homeAt('/test/race', etcd.endpoints).readNewest()
+  const newest = await homeAt('/test/race', etcd.cluster.endpoints).readNewest()
   expect(newest).toMatchObject({ record: { sequence: 2 * RACES, generation: RACES, state: 'closed' } })
 })
 
 test('a watch tells of everything through a change of the leader and a restart of its own member', async () => {
-  const home = homeAt('/test/watched', etcd.endpoints, PATIENT)
-  const [own = ''] = etcd.endpoints
-  const watching = homeAt('/test/watched', etcd.endpoints, PATIENT)
+  const home = homeAt('/test/watched', etcd.cluster.endpoints, PATIENT)
+  const [own = ''] = etcd.cluster.endpoints
+  const watching = homeAt('/test/watched', etcd.cluster.endpoints, PATIENT)
   const seen: number[] = []
   watching.watch((newest) => seen.push(sequenceOf(newest)))
   const write = async (): Promise<number> => {
@@ -94,12 +85,12 @@ test('a watch tells of everything through a change of the leader and a restart o
     eventually(`record ${sequence} to be told of`, () => seen.includes(sequence), { timeoutMs: 40_000 })
   await told(0)
   await told(await write())
-  const leader = await etcd.leader()
+  const leader = await etcd.cluster.leader()
   await leader.kill()
   await told(await write())
   leader.start()
-  const member = etcd.members.find(({ endpoint }) => endpoint === own)
-  await etcd.ready()
+  const member = etcd.cluster.members.find(({ endpoint }) => endpoint === own)
+  await etcd.cluster.ready()
   await member?.stop()
   await told(await write())
   member?.start()
@@ -110,13 +101,13 @@ test('a watch tells of everything through a change of the leader and a restart o
 test('daemons hand over while the leader dies', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const { ownership, settings } = placesIn(() => etcd).apart(scratch)
+  const { ownership, settings } = placesIn(() => etcd.cluster).apart(scratch)
   const exports = [{ name: 'vda', path }]
   const options = { exports, engine: 'file', tcp: false, ownership, ownershipSettings: settings } as const
   const hosts = [await startDaemon(scratch, options), await startDaemon(scratch, { ...options, standby: true })]
   const [source, destination] = hosts
   if (source === undefined || destination === undefined) throw new Error('there are two')
-  const leader = await etcd.leader()
+  const leader = await etcd.cluster.leader()
   const closing = source.close('vda')
   await leader.kill()
   expect((await closing).receipt.generation).toBe(1)
@@ -125,12 +116,12 @@ test('daemons hand over while the leader dies', async () => {
   })
   expect(opened).toMatchObject({ state: 'open', generation: 2 })
   leader.start()
-  await etcd.ready()
+  await etcd.cluster.ready()
   expect((await destination.close('vda')).receipt.generation).toBe(2)
 })
 
 test('a member that has lost its majority answers nobody', async () => {
-  const [one, two, three] = etcd.members
+  const [one, two, three] = etcd.cluster.members
   if (one === undefined || two === undefined || three === undefined) throw new Error('there are three')
   const home = homeAt('/test/alone', [one.endpoint], { timeoutMs: 3_000 })
   expect(await home.readNewest()).toEqual({ kind: 'absent' })
@@ -140,7 +131,7 @@ test('a member that has lost its majority answers nobody', async () => {
   await expect(home.compareAndSwap(0, draftOf())).rejects.toMatchObject({ code: 'record-unreachable' })
   two.start()
   three.start()
-  await etcd.ready()
+  await etcd.cluster.ready()
   const newest = await eventually('an answer', () => home.readNewest().catch(() => null), { timeoutMs: 30_000 })
   expect(sequenceOf(newest)).toBeLessThanOrEqual(1)
 })

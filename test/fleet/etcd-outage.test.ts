@@ -47,7 +47,7 @@ async function makeRig(): Promise<Rig> {
 }
 
 function stateOf(place: RecordPlace): string {
-  const newest = place.records('vda').at(-1)
+  const newest = place.newest('vda')
   return newest === undefined ? 'none' : `${newest.state} ${newest.generation}`
 }
 

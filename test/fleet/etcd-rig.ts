@@ -16,7 +16,7 @@ import { inlineRunner } from '../blocking/inline-runner.ts'
 import { keepRecordsIn } from '../exports/ownership-rig.ts'
 import type { RecordPlace, RecordPlaces } from '../exports/ownership-rig.ts'
 import { startEtcd } from '../support/etcd-cluster.ts'
-import type { EtcdCluster } from '../support/etcd-cluster.ts'
+import type { EtcdCluster, EtcdOptions } from '../support/etcd-cluster.ts'
 import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
@@ -69,6 +69,9 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
       spoil: (imageId) => {
         etcdctl(cluster(), ['put', keyOf(imageId), '{"format":"interlockd-record","version":1'])
       },
+      forget: (imageId) => {
+        etcdctl(cluster(), ['del', keyOf(imageId)])
+      },
     }
   }
   const named = (what: string): RecordPlace => place(`/test/${createHash('sha256').update(what).digest('hex')}/`)
@@ -78,20 +81,43 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
   }
 }
 
+/** There when the tests of the file run, and not before. */
+export interface EtcdOfFile {
+  readonly cluster: EtcdCluster
+  /** Each test has keys of its own. */
+  newKey(): string
+}
+
+/** One etcd for all the tests of a file. */
+export function etcdOfFile(options: EtcdOptions = {}): EtcdOfFile {
+  const shared = new Scratch()
+  let cluster: EtcdCluster | null = null
+  let lastKey = 0
+  beforeAll(async () => {
+    cluster = await startEtcd(shared, options)
+  })
+  afterAll(() => shared.dispose())
+  return {
+    get cluster() {
+      if (cluster === null) throw new Error('etcd is started when the tests run')
+      return cluster
+    },
+    newKey: () => {
+      lastKey += 1
+      return `/test/${lastKey}`
+    },
+  }
+}
+
 /**
  * The tests of a file that knows no home of records, with their records in an etcd of their own. Returns what tells the
  * keys that they have left there.
  */
 export async function withRecordsInEtcd(loadTests: () => Promise<unknown>): Promise<() => Promise<string>> {
-  const shared = new Scratch()
-  let etcd: EtcdCluster
-  beforeAll(async () => {
-    etcd = await startEtcd(shared)
-  })
-  afterAll(() => shared.dispose())
-  keepRecordsIn(placesIn(() => etcd))
+  const etcd = etcdOfFile()
+  keepRecordsIn(placesIn(() => etcd.cluster))
   await loadTests()
-  return async () => (await etcd.checked(['get', '/test/', '--prefix', '--keys-only'])).trim()
+  return async () => (await etcd.cluster.checked(['get', '/test/', '--prefix', '--keys-only'])).trim()
 }
 
 /** Revision 0 is now. Null where there was no such key. */

@@ -57,7 +57,7 @@ test('the daemon that is cut off serves on, and its close ends when the network 
   const closing = holder.close('vda')
   await network.mend()
   expect((await closing).receipt.generation).toBe(1)
-  expect(place.records('vda').at(-1)).toMatchObject({ state: 'closed', generation: 1 })
+  expect(place.newest('vda')).toMatchObject({ state: 'closed', generation: 1 })
   expect(await other.open('vda')).toMatchObject({ generation: 2 })
 })
 

@@ -5,7 +5,7 @@
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { DirectoryHome } from '../../src/ownership/directory-home.ts'
 import type { RecordDraft, RecordHome, SwapOutcome } from '../../src/ownership/home.ts'
 import { moveRecord } from '../../src/ownership/record-move.ts'
@@ -14,25 +14,14 @@ import { newestOf, refusal, startHost } from '../exports/ownership-rig.ts'
 import { draftOf, OTHER, receiptOf } from '../ownership/record-samples.ts'
 import { INTERLOCKCTL, runProgram } from '../support/control-command.ts'
 import { startDaemon } from '../support/daemon.ts'
-import { startEtcd } from '../support/etcd-cluster.ts'
-import type { EtcdCluster } from '../support/etcd-cluster.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest, temporaryDirectory } from '../support/temporary-directory.ts'
-import { homeAt, placesIn } from './etcd-rig.ts'
+import { etcdOfFile, homeAt, placesIn } from './etcd-rig.ts'
 
 const NOW = '2026-01-01T00:00:00.000Z'
 const CLOSED = draftOf({ state: 'closed', closeReason: 'handover', receipt: receiptOf(4) })
 
-const shared = new Scratch()
-let etcd: EtcdCluster
-let lastKey = 0
-
-beforeAll(async () => {
-  etcd = await startEtcd(shared)
-})
-
-afterAll(() => shared.dispose())
+const etcd = etcdOfFile()
 
 interface Homes {
   readonly directory: RecordHome
@@ -40,10 +29,9 @@ interface Homes {
 }
 
 function twoHomes(): Homes {
-  lastKey += 1
   return {
     directory: DirectoryHome.at(inlineRunner, join(temporaryDirectory(), 'vda')),
-    key: homeAt(`/test/moved/${lastKey}`, etcd.endpoints),
+    key: homeAt(etcd.newKey(), etcd.cluster.endpoints),
   }
 }
 
@@ -126,7 +114,7 @@ test('what is in the way is not written over', async () => {
 test('record move, with daemons of both configurations', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const place = placesIn(() => etcd).apart(scratch)
+  const place = placesIn(() => etcd.cluster).apart(scratch)
   const files = scratch.directory('configurations')
   const write = (name: string, ...ownership: string[]): string => {
     const file = join(files, name)

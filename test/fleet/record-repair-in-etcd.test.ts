@@ -5,7 +5,7 @@
 
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { repairRecord } from '../../src/ownership/record-repair.ts'
 import { refusal } from '../exports/ownership-rig.ts'
@@ -14,29 +14,13 @@ import { draftOf } from '../ownership/record-samples.ts'
 import { INTERLOCKCTL, runProgram } from '../support/control-command.ts'
 import { startDaemon } from '../support/daemon.ts'
 import type { Daemon } from '../support/daemon.ts'
-import { startEtcd } from '../support/etcd-cluster.ts'
-import type { EtcdCluster } from '../support/etcd-cluster.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { homeAt, placesIn } from './etcd-rig.ts'
+import { etcdOfFile, homeAt, placesIn } from './etcd-rig.ts'
 
 const TORN = '{"format":"interlockd-record","version":1'
 
-const shared = new Scratch()
-let etcd: EtcdCluster
-let lastKey = 0
-
-beforeAll(async () => {
-  etcd = await startEtcd(shared)
-})
-
-afterAll(() => shared.dispose())
-
-function newKey(): string {
-  lastKey += 1
-  return `/test/repaired/${lastKey}`
-}
+const etcd = etcdOfFile()
 
 interface Rig {
   readonly path: string
@@ -49,7 +33,7 @@ interface Rig {
 async function makeRig(): Promise<Rig> {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const place = placesIn(() => etcd).apart(scratch)
+  const place = placesIn(() => etcd.cluster).apart(scratch)
   const { ownership, settings } = place
   const exports = [{ name: 'vda', path }]
   const daemon = await startDaemon(scratch, {
@@ -82,7 +66,7 @@ test('show prints the history of the key, by the configuration, wherever the ima
   const unknown = await record('show', '/not/on/this/host.raw')
   expect(unknown.status).toBe(1)
   expect(unknown.stderr).toContain('give --image-id')
-  await etcd.checked(['compact', String(await etcd.revision())])
+  await etcd.cluster.checked(['compact', String(await etcd.cluster.revision())])
   const compacted = await record('show', path)
   expect(compacted.stdout.split('\n').slice(1, 3).join('|')).toMatch(/^ +4 +yes +closed .*\|$/)
 })
@@ -98,7 +82,7 @@ test('a torn record is repaired as in a directory: kept aside, carried on as fen
   const repaired = await record('repair', path)
   expect(repaired).toMatchObject({ status: 0, stderr: '' })
   const [, aside = ''] = /kept as the key (\S+)/u.exec(repaired.stdout) ?? []
-  expect((await etcd.checked(['get', aside, '--print-value-only'])).trimEnd()).toBe(TORN)
+  expect((await etcd.cluster.checked(['get', aside, '--print-value-only'])).trimEnd()).toBe(TORN)
   const { ownership, settings } = place
   const next = { exports: [{ name: 'vda', path }], ownership, ownershipSettings: settings, tcp: false } as const
   const other = await startDaemon(scratchOfTest(), { ...next, standby: true })
@@ -120,26 +104,26 @@ test('where anybody could have opened it takes the word that nobody writes', asy
 })
 
 test('what is set aside is a copy of that very record, once, and of no other', async () => {
-  const key = newKey()
-  const home = homeAt(key, etcd.endpoints)
+  const key = etcd.newKey()
+  const home = homeAt(key, etcd.cluster.endpoints)
   expect(await home.readAll()).toEqual([])
   expect((await home.compareAndSwap(0, draftOf())).won).toBe(true)
-  await etcd.checked(['put', key, TORN])
+  await etcd.cluster.checked(['put', key, TORN])
   const aside = await home.setAside(2)
   expect(await home.setAside(2)).toBe(aside)
   await expect(home.setAside(1)).rejects.toMatchObject({ code: 'record-io' })
-  await etcd.checked(['put', `${key}/unreadable/2`, 'something else'])
+  await etcd.cluster.checked(['put', `${key}/unreadable/2`, 'something else'])
   await expect(home.setAside(2)).rejects.toMatchObject({ code: 'record-io' })
   await expect(repairRecord(home, { nobodyWrites: false })).rejects.toMatchObject({ code: 'record-io' })
   expect(await home.readNewest()).toMatchObject({ kind: 'unreadable', sequence: 2 })
 })
 
 test('after a compaction of what came before, a torn record has nothing to be carried on', async () => {
-  const key = newKey()
-  const home = homeAt(key, etcd.endpoints)
+  const key = etcd.newKey()
+  const home = homeAt(key, etcd.cluster.endpoints)
   await home.compareAndSwap(0, draftOf())
-  await etcd.checked(['put', key, TORN])
-  await etcd.checked(['compact', String(await etcd.revision())])
+  await etcd.cluster.checked(['put', key, TORN])
+  await etcd.cluster.checked(['compact', String(await etcd.cluster.revision())])
   expect(await home.readAll()).toMatchObject([{ kind: 'unreadable', sequence: 2 }])
   await expect(repairRecord(home, { nobodyWrites: true })).rejects.toMatchObject({ code: 'record-unreadable' })
 })
