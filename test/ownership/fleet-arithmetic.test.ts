@@ -16,6 +16,12 @@ test('the largest early close still fits a request of etcd', () => {
   expect(fleetFigures().largestBytes).toBeLessThan(ETCD_REQUEST_BYTES_MAX)
 })
 
+test('what breaks first is the quota: one round over all racks between two compactions does not fit', () => {
+  const { rackBytes, roundQuotaPercent, restBytes } = fleetFigures()
+  expect(rackBytes / restBytes).toBeLessThan(0.05)
+  expect(roundQuotaPercent).toBeGreaterThan(100)
+})
+
 test('at rest the fleet fits the default quota, and more than two of its copies do not', () => {
   const { quotaPercent } = fleetFigures()
   expect(quotaPercent).toBeLessThan(100)

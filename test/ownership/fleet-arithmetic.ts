@@ -35,6 +35,10 @@ export interface FleetFigures {
   readonly rackHandovers: number
   readonly rackWrites: number
   readonly rackBytes: number
+  readonly racks: number
+  /** What is at rest, and an evacuation of each rack, none of it compacted. */
+  readonly roundBytes: number
+  readonly roundQuotaPercent: number
 }
 
 export function fleetFigures(): FleetFigures {
@@ -58,6 +62,8 @@ export function fleetFigures(): FleetFigures {
   const rackHandovers = HOSTS_PER_RACK * EXPORTS_PER_HOST
   // Three of the four writes are of an export without a receipt.
   const rackBytes = rackHandovers * ((WRITES_PER_HANDOVER - 1) * openBytes + closedBytes)
+  const racks = HOSTS / HOSTS_PER_RACK
+  const roundBytes = restBytes + racks * rackBytes
   return {
     openBytes,
     closedBytes,
@@ -69,6 +75,9 @@ export function fleetFigures(): FleetFigures {
     rackHandovers,
     rackWrites: rackHandovers * WRITES_PER_HANDOVER,
     rackBytes,
+    racks,
+    roundBytes,
+    roundQuotaPercent: (100 * roundBytes) / ETCD_QUOTA_BYTES,
   }
 }
 
@@ -94,6 +103,11 @@ export function fleetTable(): string {
       `writes per second if it takes ${seconds} s`,
       thousands(Math.round(figures.rackWrites / seconds)),
     ]),
+    [
+      `all ${figures.racks} racks, one after the other, and nothing compacted`,
+      `${thousands(figures.racks * figures.rackWrites)} writes, ${mebibytes(figures.roundBytes)} MiB with those at rest`,
+    ],
+    ['the same, of the default quota', `${Math.round(figures.roundQuotaPercent)} %`],
   ]
   const [left, right] = [0, 1].map((column) => Math.max(...rows.map((row) => (row[column] ?? '').length)))
   const line = ([what, much]: [string, string]) => `| ${what.padEnd(left ?? 0)} | ${much.padEnd(right ?? 0)} |`
