@@ -146,7 +146,7 @@ function scriptedPlugin(backingPath: string, flushTrigger: string, holdTrigger: 
     'can_fua=echo emulate',
     'thread_model=echo parallel',
     `pread=dd if=${file} skip=$4 count=$3 iflag=skip_bytes,count_bytes bs=1M status=none`,
-    `pwrite=while test -e '${holdTrigger}'; do sleep 0.02; done; dd of=${file} seek=$4 oflag=seek_bytes conv=notrunc bs=1M iflag=fullblock status=none`,
+    `pwrite=while test -e '${holdTrigger}'; do sleep 0.1; done; dd of=${file} seek=$4 oflag=seek_bytes conv=notrunc bs=1M iflag=fullblock status=none`,
     `flush=if test -e '${flushTrigger}'; then echo EIO the flush was told to fail >&2; exit 1; fi`,
   ]
 }
