@@ -154,8 +154,10 @@ export class HostedExport {
         this.#beginClose(options)
     }
     const closing = present(this.#closing, 'the close that is under way')
-    if (options.early && closing.early) await closing.handedOverWithin(options.timeoutMs)
-    const answersAtOnce = !options.wait || (options.early && this.state === 'closing')
+    // An early close that joins an ordinary one hands nothing over: it waits for the end as that one does.
+    const isEarly = options.early && closing.early
+    if (isEarly) await closing.handedOverWithin(options.timeoutMs)
+    const answersAtOnce = !options.wait || (isEarly && this.state === 'closing')
     if (answersAtOnce) return { done: false, status: await describeExport(this.#context, this) }
     const end = await closing.endWithin(options.timeoutMs)
     switch (end.kind) {

@@ -110,6 +110,18 @@ test('the destination serves at once, holds what overlaps, and the old write lan
   expect(await newest()).toMatchObject({ state: 'open', generation: 2, draining: [] })
 })
 
+test('asked of an export that closes in the ordinary way, it is not said to be handed over', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, newest } = rig
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { wait: false })
+  const early = await source.api('POST', '/exports/vda/close', { early: true, timeoutMs: MANY_LOOKS_MS })
+  expect(early).toMatchObject({ status: 504, body: { code: 'still-draining' } })
+  expect(await newest()).toMatchObject({ state: 'closing', draining: [] })
+  disk.holdWrites(false)
+  expect(await source.ask('POST', '/exports/vda/close', { early: true })).toMatchObject({ state: 'closed' })
+})
+
 test('a destination is not closed before its predecessor is quiet', async () => {
   const rig = await makeRig()
   const { scratch, disk, source, destination, newest } = rig
