@@ -28,7 +28,7 @@ interface Group {
   readonly builds: boolean
   /** Runs before the group's files, after the build. */
   readonly setup?: string
-  readonly filesAtOnce: 1 | 2
+  readonly filesAtOnce: 1 | 2 | 3
   readonly testTimeout: number
   /** Groups run in this order. */
   readonly groupOrder: number
@@ -82,7 +82,8 @@ export default defineConfig({
         include: ['test/**/*.test.ts'],
         exclude: filesOf(['style', ...PURE_FOLDERS, ...FOREIGN_FOLDERS]),
         builds: true,
-        filesAtOnce: 2,
+        // Most of their time they wait for a disk, a peer or a process.
+        filesAtOnce: 3,
         testTimeout: 180_000,
         groupOrder: 2,
       }),
