@@ -1,14 +1,17 @@
 /**
  * One question to a daemon, asked so that it ends: with the answer, with its refusal, when nobody wants it any more, or
- * when the daemon has not answered for too long. A daemon that is being started again is asked again for a while; every
- * verb that is asked this way is harmless to repeat.
+ * when the daemon has not answered for too long. A daemon that is being started again, or cannot reach its records just
+ * now, is asked again for a while; every verb that is asked this way is harmless to repeat.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlUnreachable } from '../client/index.ts'
-import type { ControlClient } from '../client/index.ts'
+import type { ControlClient, RefusalCode } from '../client/index.ts'
 import { formatEndpoint } from '../foundation/endpoint.ts'
-import { StepFailed } from './ending.ts'
+import { StepFailed, hasCode } from './ending.ts'
+
+/** Refusals that say nothing about the disk: they may be over in a moment, without anybody's doing. */
+const PASSING: readonly RefusalCode[] = ['busy', 'record-io', 'record-unreachable']
 
 const CALL_MS = 10_000
 const AGAIN_MS = 200
@@ -19,7 +22,7 @@ export interface ErrandOptions {
   readonly signal?: AbortSignal | undefined
   /** How long one answer may take; what the daemon itself is told to wait for comes on top. */
   readonly callMs?: number
-  /** How long a daemon that does not answer is asked again. 0: not at all. */
+  /** How long a daemon is asked again that does not answer, or not now. 0: not at all. */
   readonly patienceMs: number
 }
 
@@ -35,7 +38,7 @@ export async function ask<T>(
     try {
       return await once(client, question, options)
     } catch (error) {
-      if (!(error instanceof ControlUnreachable) || performance.now() + AGAIN_MS >= deadlineMs) throw error
+      if (!maybeOver(error) || performance.now() + AGAIN_MS >= deadlineMs) throw error
     }
     await pause(AGAIN_MS, options)
   }
@@ -46,6 +49,10 @@ export async function pause(durationMs: number, options: Pick<ErrandOptions, 'st
   const { signal } = options
   await sleep(durationMs, undefined, { ...(signal && { signal }) }).catch(() => undefined)
   refuseCancelled(options)
+}
+
+function maybeOver(error: unknown): boolean {
+  return error instanceof ControlUnreachable || hasCode(error, ...PASSING)
 }
 
 async function once<T>(

@@ -9,7 +9,7 @@ export interface HandoverTerms {
   readonly requests: 'park' | 'refuse'
   /** How long the source may take to close, and the destination to open, before the way back is taken. Null: for ever. */
   readonly timeoutMs: number | null
-  /** How long a daemon that does not answer is asked again: it may be restarting. */
+  /** How long a daemon is asked again that does not answer, or cannot reach its records: it may be restarting. */
   readonly patienceMs: number
   /** Somebody's word that both ends mean one image, where there is no shared record to prove it by. */
   readonly sameImage: boolean
