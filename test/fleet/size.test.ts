@@ -20,9 +20,10 @@ const FEW = 64
 const MANY = 256
 const CONNECTIONS_PER_EXPORT = 4
 const CONNECTIONS = MANY * CONNECTIONS_PER_EXPORT
-/** On two cores that other tests load; alone it is a fifth of that. */
-const START_MS_MAX = 60_000
-const EVACUATION_MS_MAX = 30_000
+/** Processor time of the daemon, for each export: how long it takes depends on what else the machine does. */
+const START_MS_MAX = 200
+const EVACUATION_MS_MAX = 100
+const MICROSECONDS = 1000
 /** What starting has left behind is gone by then: threads, garbage, looks at what is under the images. */
 const SETTLING_MS = 8_000
 const IDLE_MS = 8_000
@@ -39,6 +40,7 @@ const PATIENCE = { timeout: 240_000 }
 interface Served {
   readonly count: number
   readonly daemon: Daemon
+  /** Processor time until all were open. */
   readonly startMs: number
 }
 
@@ -56,9 +58,12 @@ afterAll(() => shared.dispose())
 
 async function serve(count: number): Promise<Served> {
   const images = makeImages(shared, count)
-  const beganMs = performance.now()
   const daemon = await startFleetDaemon(shared, images)
-  return { count, daemon, startMs: performance.now() - beganMs }
+  return { count, daemon, startMs: processorMs(daemon) }
+}
+
+function processorMs({ pid }: Daemon): number {
+  return usageOf(pid).cpuMicroseconds / MICROSECONDS
 }
 
 /** The least of several looks: garbage comes and goes. */
@@ -97,8 +102,9 @@ async function costOf({ daemon }: Served, path: string): Promise<{ microseconds:
   return { microseconds: (usageOf(daemon.pid).cpuMicroseconds - before) / rounds, bytes }
 }
 
-test('256 exports are open soon', () => {
-  expect(many.startMs).toBeLessThan(START_MS_MAX)
+test('an export is opened at the start with little work, also as one of 256', () => {
+  console.log(`processor time of a start: ${few.startMs} ms with ${FEW} exports, ${many.startMs} ms with ${MANY}`)
+  expect((many.startMs - few.startMs) / (MANY - FEW)).toBeLessThan(START_MS_MAX)
 })
 
 test('an export costs no more memory than it needs, and neither does a connection', PATIENCE, async () => {
@@ -131,10 +137,13 @@ test.each(['/metrics', '/v1/exports'])(
   },
 )
 
-test('all are evacuated soon', PATIENCE, async () => {
+test('all are evacuated with little work', PATIENCE, async () => {
+  const beforeMs = processorMs(many.daemon)
   const { outcome, report } = await evacuate(many.daemon)
+  const spentMs = processorMs(many.daemon) - beforeMs
+  console.log(`evacuated in ${report.elapsedMs} ms, with ${spentMs} ms of processor time`)
   expect(outcome).toMatchObject({ status: 0 })
   expect(report).toMatchObject({ complete: true, quiet: true })
   expect(report.exports).toHaveLength(MANY)
-  expect(report.elapsedMs).toBeLessThan(EVACUATION_MS_MAX)
+  expect(spentMs / MANY).toBeLessThan(EVACUATION_MS_MAX)
 })
