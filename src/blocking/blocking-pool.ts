@@ -11,7 +11,11 @@
 import { BlockingThread } from './blocking-thread.ts'
 import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
 
-/** How often the pool looks whether it has more threads than were needed at once since its last look. */
+/**
+ * How often the pool looks whether it has more threads than were needed at once since its last look. One leaves at a time:
+ * making one takes more than a tenth of a second of processor time, and what many exports need again and again as they
+ * open shall not be made anew for each.
+ */
 const LOOK_MS = 500
 
 /** A call that has found no thread yet. */
@@ -105,10 +109,10 @@ export class BlockingPool implements BlockingRunner {
   #retire(): void {
     const needed = Math.max(this.#threadsKept, this.#busiest)
     const idle = this.#threads.filter((thread) => thread.outstanding === 0)
-    const leaving = idle.slice(Math.max(0, needed - (this.#threads.length - idle.length)))
-    this.#threads = this.#threads.filter((thread) => !leaving.includes(thread))
-    for (const thread of leaving) {
-      const closed = thread.close().finally(() => this.#closing.delete(closed))
+    const leaving = this.#threads.length > needed ? idle.at(-1) : undefined
+    if (leaving !== undefined) {
+      this.#threads = this.#threads.filter((thread) => thread !== leaving)
+      const closed = leaving.close().finally(() => this.#closing.delete(closed))
       this.#closing.add(closed)
     }
     this.#busiest = this.busyCount

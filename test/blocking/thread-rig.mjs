@@ -125,8 +125,9 @@ const scenarios = {
     const pool = new BlockingPool('pool', 8)
     const before = threads()
     const list = () => pool.run({ kind: 'listDirectory', path: '/' })
-    await Promise.all(Array.from({ length: 64 }, list))
+    const burst = Array.from({ length: 64 }, list)
     const many = threads() - before
+    await Promise.all(burst)
     const deadlineMs = performance.now() + 30_000
     while (threads() - before > 2 && performance.now() < deadlineMs) {
       await list()

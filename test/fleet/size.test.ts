@@ -21,7 +21,7 @@ const MANY = 256
 const CONNECTIONS_PER_EXPORT = 4
 const CONNECTIONS = MANY * CONNECTIONS_PER_EXPORT
 /** Processor time of the daemon, for each export: how long it takes depends on what else the machine does. */
-const START_MS_MAX = 200
+const START_MS_MAX = 80
 const EVACUATION_MS_MAX = 100
 const MICROSECONDS = 1000
 /** What starting has left behind is gone by then: threads, garbage, looks at what is under the images. */
