@@ -108,9 +108,8 @@ export class BlockingPool implements BlockingRunner {
 
   #retire(): void {
     const needed = Math.max(this.#threadsKept, this.#busiest)
-    const idle = this.#threads.filter((thread) => thread.outstanding === 0)
-    const leaving = this.#threads.length > needed ? idle.at(-1) : undefined
-    if (leaving !== undefined) {
+    const leaving = this.#threads.findLast((thread) => thread.outstanding === 0)
+    if (leaving !== undefined && this.#threads.length > needed) {
       this.#threads = this.#threads.filter((thread) => thread !== leaving)
       const closed = leaving.close().finally(() => this.#closing.delete(closed))
       this.#closing.add(closed)

@@ -100,6 +100,11 @@ export interface BlockingRunner {
   run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>>
 }
 
+/** What `inTurn` comes to where all of the calls answer 0: that, or the -errno of the first that failed. */
+export async function runInTurn(runner: BlockingRunner, calls: readonly PlainCall[]): Promise<number> {
+  return (await runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+}
+
 /** Runs the call on this very thread, which waits. */
 export function perform(call: BlockingCall): BlockingResult {
   switch (call.kind) {

@@ -14,6 +14,7 @@
  * caller's timer. Whether a free lock proves anything across hosts is not decided here.
  */
 
+import { runInTurn } from '../blocking/calls.ts'
 import type { BlockingRunner } from '../blocking/calls.ts'
 import { assert } from '../foundation/assert.ts'
 import { ERRNO } from '../posix/errno.ts'
@@ -49,7 +50,7 @@ export async function claimGenerations(
   const calls = rangesExcept(draining).map(
     (range) => ({ kind: 'lock', descriptor, lock: 'exclusive', ...range }) as const,
   )
-  const result = (await runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+  const result = await runInTurn(runner, calls)
   if (result === 0) return { kind: 'claimed', lock: new GenerationLock(runner, descriptor) }
   const undone = await runner.run({ kind: 'unlock', descriptor, start: GENERATION_LOCK_BASE, length: TO_THE_END })
   if (!isConflict(result)) return { kind: 'failed', errno: -result }
@@ -94,7 +95,7 @@ export class GenerationLock {
     assert(this.#generation === null, 'a generation lock is narrowed once')
     const descriptor = this.#descriptor
     const calls = rangesExcept([generation]).map((range) => ({ kind: 'unlock', descriptor, ...range }) as const)
-    const result = (await this.#runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+    const result = await runInTurn(this.#runner, calls)
     if (result < 0) return result
     this.#generation = generation
     return 0

@@ -6,6 +6,7 @@
  */
 
 import { join } from 'node:path'
+import { runInTurn } from '../blocking/calls.ts'
 import type { BlockingRunner } from '../blocking/calls.ts'
 import { Malformed, Members } from '../foundation/members.ts'
 import { Refusal } from '../foundation/refusal.ts'
@@ -50,7 +51,7 @@ export class ReceiptShelf {
       { kind: 'renameFile', path: temporary, renamedPath: path },
       { kind: 'syncDirectory', path: this.#folder },
     ] as const
-    const result = (await this.#runner.run({ kind: 'inTurn', calls })).at(-1) ?? 0
+    const result = await runInTurn(this.#runner, calls)
     if (result < 0) throw failure(path, result)
   }
 

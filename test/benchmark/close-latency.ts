@@ -9,9 +9,9 @@
  * and a file that this program replaces durably, on the disk where the daemon keeps its receipts.
  */
 
-import { closeSync, fsyncSync, openSync, renameSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { createFile, renameFile, syncDirectory } from '../../src/blocking/file-calls.ts'
 import { startDaemon } from '../support/daemon.ts'
 import type { Daemon, EngineName } from '../support/daemon.ts'
 import { startProgram } from '../support/foreign-program.ts'
@@ -109,14 +109,13 @@ async function exchangeOnce(daemon: Daemon): Promise<number> {
 
 function keepFileOnce(folder: string): number {
   const began = performance.now()
-  const temporary = join(folder, 'written')
-  const descriptor = openSync(temporary, 'wx')
-  writeSync(descriptor, Buffer.alloc(KEPT_FILE_BYTES, 0x20))
-  fsyncSync(descriptor)
-  closeSync(descriptor)
-  renameSync(temporary, join(folder, 'kept'))
-  const directory = openSync(folder, 'r')
-  fsyncSync(directory)
-  closeSync(directory)
+  const written = join(folder, 'written')
+  const results = [
+    createFile(written, Buffer.alloc(KEPT_FILE_BYTES, 0x20), 0o600),
+    renameFile(written, join(folder, 'kept')),
+    syncDirectory(folder),
+  ]
+  if (results.some((result) => result < 0))
+    throw new Error(`a file in ${folder} could not be replaced: ${results.join(', ')}`)
   return performance.now() - began
 }

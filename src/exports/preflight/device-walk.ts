@@ -15,12 +15,10 @@ const QUEUE_TEXTS = ['write_cache', 'fua', 'logical_block_size', 'physical_block
 type QueueText = (typeof QUEUE_TEXTS)[number]
 
 /** Asked for at once: an opening waits for each question. */
-const DEVICE_TEXTS = [
-  ...(['size', 'ro', 'cache_type', 'device/vendor', 'device/model', 'device/transport'] as const),
-  ...QUEUE_TEXTS.map((name) => `queue/${name}` as const),
-  ...QUEUE_TEXTS.map((name) => `../queue/${name}` as const),
-] as const
-type DeviceTexts = Readonly<Record<(typeof DEVICE_TEXTS)[number], string | null>>
+const DEVICE_TEXTS = ['size', 'ro', 'cache_type', 'device/vendor', 'device/model', 'device/transport'] as const
+type DeviceText = (typeof DEVICE_TEXTS)[number]
+/** Those of its queue are named as they are in the queue's folder. */
+type DeviceTexts = Readonly<Record<DeviceText | QueueText, string | null>>
 
 export interface DeviceWalk {
   readonly machine: Machine
@@ -47,8 +45,8 @@ export async function walkDevice(walk: DeviceWalk, device: string, depth: number
   }
   const entries = new Set(await walk.machine.names(folder))
   const sysName = link.slice(link.lastIndexOf('/') + 1)
-  const texts = await walk.machine.texts(folder, DEVICE_TEXTS)
-  const below = await findMake({ ...walk, folder, link, sysName, device, entries, texts })
+  const texts = await readDevice(walk.machine, folder, entries)
+  const below = await findMake({ machine: walk.machine, folder, link, sysName, device, entries, texts })
   walk.add({
     depth,
     kind: 'device',
@@ -83,7 +81,8 @@ interface Found {
   readonly texts: DeviceTexts
 }
 
-async function findMake({ machine, folder, link, sysName, device, entries, texts }: Found): Promise<Below> {
+async function findMake(found: Found): Promise<Below> {
+  const { machine, folder, link, sysName, device, entries } = found
   if (entries.has('partition')) {
     const parent = link.split('/').at(-2) ?? ''
     const disk = await machine.texts(`${folder}/..`, ['dev'])
@@ -103,7 +102,7 @@ async function findMake({ machine, folder, link, sysName, device, entries, texts
   if (/^ram\d+$/u.test(sysName)) return bottom({ type: 'memory', driver: 'ram' })
   if (/^nbd\d+$/u.test(sysName)) return bottom(await findNbd(machine, folder, sysName))
   if (/^(?:rbd|drbd)\d+$/u.test(sysName)) return bottom({ type: 'remote', driver: sysName.replace(/\d+$/u, '') })
-  const disk = await findDisk(machine, folder, link, sysName, texts)
+  const disk = await findDisk(found)
   if (disk !== null) return bottom(disk)
   const make = { type: 'other', driver: sysName.replace(/\d+$/u, '') } as const
   return { make, devices: await slaves(machine, folder), file: null }
@@ -179,13 +178,7 @@ function nbdTimeoutMs(debugText: string | null, queueText: string | null): numbe
   return queueMs === null || queueMs === NBD_QUEUE_DEFAULT_MS ? null : queueMs
 }
 
-async function findDisk(
-  machine: Machine,
-  folder: string,
-  link: string,
-  name: string,
-  texts: DeviceTexts,
-): Promise<DeviceMake | null> {
+async function findDisk({ machine, folder, link, sysName: name, texts }: Found): Promise<DeviceMake | null> {
   if (link.includes('/devices/virtual/') && !name.startsWith('nvme')) return null
   const model = [texts['device/vendor'], texts['device/model']].filter(Boolean).join(' ')
   const transport = scsiTransport(link)
@@ -213,18 +206,25 @@ function scsiTransport(link: string): 'local' | 'iscsi' | 'fibre-channel' {
 }
 
 /** A partition has the queue of its disk. */
-function queueOf(texts: DeviceTexts): QueueFacts {
-  const said = (name: QueueText): string | null => texts[`queue/${name}`] ?? texts[`../queue/${name}`]
-  const bytes = (name: QueueText): number | null => {
-    const text = said(name)
-    return text === null ? null : Number(text)
-  }
-  const forceUnitAccess = said('fua')
+async function readDevice(machine: Machine, folder: string, entries: ReadonlySet<string>): Promise<DeviceTexts> {
+  const queue = entries.has('partition') ? '../queue' : 'queue'
+  const inQueue = QUEUE_TEXTS.map((name) => `${queue}/${name}` as const)
+  const texts = await machine.texts(folder, [...DEVICE_TEXTS, ...inQueue])
   return {
-    writeCache: said('write_cache'),
-    forceUnitAccess: forceUnitAccess === null ? null : forceUnitAccess === '1',
-    logicalBlockBytes: bytes('logical_block_size'),
-    physicalBlockBytes: bytes('physical_block_size'),
+    ...texts,
+    write_cache: texts[`${queue}/write_cache`],
+    fua: texts[`${queue}/fua`],
+    logical_block_size: texts[`${queue}/logical_block_size`],
+    physical_block_size: texts[`${queue}/physical_block_size`],
+  }
+}
+
+function queueOf(texts: DeviceTexts): QueueFacts {
+  return {
+    writeCache: texts.write_cache,
+    forceUnitAccess: texts.fua === null ? null : texts.fua === '1',
+    logicalBlockBytes: texts.logical_block_size === null ? null : Number(texts.logical_block_size),
+    physicalBlockBytes: texts.physical_block_size === null ? null : Number(texts.physical_block_size),
   }
 }
 
