@@ -14,6 +14,16 @@ import type { Server, Socket } from 'node:net'
 import { join } from 'node:path'
 import { runChecked, runProgram, startProgram } from './foreign-program.ts'
 import { blockNumber, COMMANDS } from './nbd-frontend.ts'
+import {
+  OPTION_GO,
+  OPTION_MAGIC,
+  OPTION_REPLY_MAGIC,
+  REPLY_ACK,
+  REPLY_INFO,
+  REPLY_UNSUPPORTED,
+  REQUEST_MAGIC,
+  SIMPLE_REPLY_MAGIC,
+} from './nbd-numbers.ts'
 import type { Scratch } from './scratch.ts'
 
 export interface HeldDiskWrite {
@@ -35,14 +45,6 @@ interface HeldWrite {
   readonly land: () => void
 }
 
-const OPTION_MAGIC = 0x49484156454f5054n
-const OPTION_REPLY_MAGIC = 0x3e889045565a9n
-const REQUEST_MAGIC = 0x25609513
-const SIMPLE_REPLY_MAGIC = 0x67446698
-const OPTION_GO = 7
-const REPLY_ACK = 1
-const REPLY_INFO = 3
-const REPLY_UNSUPPORTED = 0x80000001
 /** HAS_FLAGS, SEND_FLUSH, SEND_FUA, CAN_MULTI_CONN: with one connection only, nbdfuse reads nothing while it writes. */
 const TRANSMISSION_FLAGS = 0x10d
 const EINVAL = 22

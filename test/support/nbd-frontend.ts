@@ -10,6 +10,15 @@
 import { connect } from 'node:net'
 import type { Socket } from 'node:net'
 import type { Scratch } from './scratch.ts'
+import {
+  OPTION_GO,
+  OPTION_MAGIC,
+  OPTION_REPLY_MAGIC,
+  REPLY_ACK,
+  REPLY_INFO,
+  REQUEST_MAGIC,
+  SIMPLE_REPLY_MAGIC,
+} from './nbd-numbers.ts'
 
 export const COMMANDS = { READ: 0, WRITE: 1, DISC: 2, FLUSH: 3, TRIM: 4, CACHE: 5, WRITE_ZEROES: 6 } as const
 export type Command = keyof typeof COMMANDS
@@ -61,14 +70,7 @@ interface Outstanding {
   readonly resolve: (reply: Reply) => void
 }
 
-const OPTION_GO = 7
-const OPTION_MAGIC = 0x49484156454f5054n
-const REPLY_MAGIC = 0x3e889045565a9n
-const REQUEST_MAGIC = 0x25609513
-const SIMPLE_REPLY_MAGIC = 0x67446698
 const INFO_EXPORT = 0
-const REPLY_ACK = 1
-const REPLY_INFO = 3
 
 /** The server said no to NBD_OPT_GO. `type` is the type of its reply, `message` what it said. */
 export class NegotiationRefused extends Error {
@@ -137,7 +139,8 @@ export class NbdFrontend {
     this.#socket.write(Buffer.concat([clientFlags, option]))
     for (;;) {
       const header = await this.#take(20)
-      if (header.readBigUInt64BE(0) !== REPLY_MAGIC) throw new Error('the server sent a reply without its magic number')
+      if (header.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC)
+        throw new Error('the server sent a reply without its magic number')
       const type = header.readUInt32BE(12)
       const payload = await this.#take(header.readUInt32BE(16))
       if (type === REPLY_ACK) break

@@ -6,13 +6,12 @@
 
 import { assert, present } from '../../src/foundation/assert.ts'
 import type { ClientEnd } from './simulated-stream.ts'
+import { REQUEST_MAGIC, SIMPLE_REPLY_MAGIC } from './nbd-numbers.ts'
 
 export const COMMAND = { READ: 0, WRITE: 1, DISC: 2, FLUSH: 3, TRIM: 4, CACHE: 5, WRITE_ZEROES: 6 } as const
 export const FLAG = { FUA: 1, NO_HOLE: 2, FAST_ZERO: 16 } as const
 export const ERROR = { EPERM: 1, EIO: 5, EINVAL: 22, ENOSPC: 28, ENOTSUP: 95, ESHUTDOWN: 108 } as const
 
-const REQUEST_MAGIC = 0x25609513
-const REPLY_MAGIC = 0x67446698
 const REQUEST_BYTES = 28
 const REPLY_BYTES = 16
 
@@ -150,7 +149,7 @@ export class SimulatedFrontend {
     const bytes = this.#incoming
     if (bytes.length < REPLY_BYTES) return undefined
     const view = new DataView(bytes.buffer, bytes.byteOffset)
-    assert(view.getUint32(0) === REPLY_MAGIC, `client ${this.clientId}: a reply begins with its magic`)
+    assert(view.getUint32(0) === SIMPLE_REPLY_MAGIC, `client ${this.clientId}: a reply begins with its magic`)
     const error = view.getUint32(4)
     const cookie = Number(view.getBigUint64(8))
     const request = present(this.requests.get(cookie), `client ${this.clientId}: a request with cookie ${cookie}`)
