@@ -22,10 +22,14 @@ import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
 import type { WitnessDisk } from '../support/witness-disk.ts'
+import { placeApart, placeWithin } from './ownership-rig.ts'
+import type { RecordPlace } from './ownership-rig.ts'
 
 const SLOW_MS = 1_500
 const RECORD_SLOW_MS = 100
-const ROUNDS = 5
+/** etcd begins with a file of 64 MiB that is mostly nothing. */
+const RECORD_DISK_BYTES = 256 * MEBIBYTE
+const ROUNDS = Number(process.env['INTERLOCKD_TEST_ROUNDS'] ?? 3)
 const OVERLAPPING = 8_192
 const ELSEWHERE = 65_536
 const OLD = Buffer.alloc(4_096, 0x01)
@@ -45,13 +49,13 @@ interface Moving {
 }
 
 /** The destination reaches the same bytes below the source's disk: they are two hosts, and one is not slow. */
-async function startHosts(scratch: Scratch, engine: EngineName, records: string): Promise<Hosts> {
+async function startHosts(scratch: Scratch, engine: EngineName, records: RecordPlace): Promise<Hosts> {
   const disk = await startWitnessDisk(scratch, { scripted: true })
   const host = (path: string): Promise<Daemon> =>
     startDaemon(scratch, {
       exports: [{ name: 'vda', path, image_id: 'disk' }],
-      ownership: 'directory',
-      ownershipSettings: [`directory = ${JSON.stringify(records)}`],
+      ownership: records.ownership,
+      ownershipSettings: records.settings,
       engine,
       tcp: false,
       standby: true,
@@ -112,7 +116,7 @@ function medianOf(values: readonly number[]): number {
 
 test.each(ENGINES)("a write elsewhere does not wait for the source's disk (%s)", async (engine) => {
   const scratch = scratchOfTest()
-  const hosts = await startHosts(scratch, engine, scratch.directory('records'))
+  const hosts = await startHosts(scratch, engine, placeApart(scratch))
   const earlyMs: number[] = []
   const plainMs: number[] = []
   for (let round = 0; round < ROUNDS; round += 1) {
@@ -130,7 +134,7 @@ test.each(ENGINES)("a write elsewhere does not wait for the source's disk (%s)",
 
 test('with the record on a slow disk the handover waits for that disk, and is as right', async () => {
   const scratch = scratchOfTest()
-  const recordDisk = await startWitnessDisk(scratch, { writeDelayMs: RECORD_SLOW_MS, sizeBytes: 16 * MEBIBYTE })
+  const recordDisk = await startWitnessDisk(scratch, { writeDelayMs: RECORD_SLOW_MS, sizeBytes: RECORD_DISK_BYTES })
   await runChecked('mkfs.ext4', [
     '-q',
     '-E',
@@ -144,7 +148,7 @@ test('with the record on a slow disk the handover waits for that disk, and is as
   })
   const records = join(mountPath, 'records')
   mkdirSync(records)
-  const hosts = await startHosts(scratch, 'file', records)
+  const hosts = await startHosts(scratch, 'file', await placeWithin(scratch, records))
   const moving = await beginMoving(hosts)
   const before = recordDisk.log.writes().length
   const answeredMs = await moveEarly(hosts, moving)

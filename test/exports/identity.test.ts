@@ -9,16 +9,13 @@ import { chmodSync, cpSync, existsSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { refuseVoidClusterLocks } from '../../src/exports/cluster-locks.ts'
-import { DirectoryHome } from '../../src/ownership/directory-home.ts'
 import type { OwnershipRecord, RecordHolder } from '../../src/ownership/home.ts'
-import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon } from '../support/daemon.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { BLOCK, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
-import { attachLoop } from './preflight/stack-rig.ts'
+import { BLOCK, homeOf, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 /** The state directory as it is now, as a backup or a clone of the machine takes it along. */
 function copyOf(scratch: Scratch, { stateDirectory }: Daemon): string {
@@ -28,7 +25,7 @@ function copyOf(scratch: Scratch, { stateDirectory }: Daemon): string {
 }
 
 async function writeRecord(path: string, changes: Partial<OwnershipRecord>): Promise<void> {
-  const home = DirectoryHome.at(inlineRunner, `${path}.interlock`)
+  const home = homeOf(path)
   const newest = await home.readNewest()
   if (newest.kind !== 'record') throw new Error('there is a record')
   const { version, sequence, ...draft } = newest.record
@@ -108,18 +105,4 @@ test('cluster locks are refused where locks are let go of before the writes are 
   const exports = [{ name: 'vda', path, cluster_locks: true, cache: 'buffered' }]
   const daemon = await startHost(scratch, path, { exports, standby: true })
   expect(await refusal(daemon, 'open')).toMatchObject({ status: 422, code: 'cluster-locks' })
-})
-
-test('the record of a block device lies in a directory, never in /dev', async () => {
-  const scratch = scratchOfTest()
-  const device = await attachLoop(scratch, makeImage(scratch, MEBIBYTE), '--direct-io=on')
-  const besides = await startHost(scratch, device, { standby: true })
-  expect(await refusal(besides, 'open')).toMatchObject({
-    code: 'record-io',
-    detail: expect.stringContaining('[ownership] directory') as string,
-  })
-  expect(existsSync(`${device}.interlock`)).toBe(false)
-  const directory = scratch.directory('records')
-  const host = await startHost(scratch, device, { ownershipSettings: [`directory = ${JSON.stringify(directory)}`] })
-  expect(await host.status('vda')).toMatchObject({ state: 'open', generation: 1 })
 })

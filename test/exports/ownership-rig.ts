@@ -4,7 +4,7 @@
  * has put them elsewhere: the same tests run over every home.
  */
 
-import { readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { DirectoryHome } from '../../src/ownership/directory-home.ts'
@@ -13,6 +13,7 @@ import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
 import { startDaemon } from '../support/daemon.ts'
 import type { Scratch } from '../support/scratch.ts'
+import { mountFreezable } from './freezable.ts'
 
 export const BLOCK = Buffer.alloc(4096, 0xab)
 
@@ -32,20 +33,30 @@ export interface RecordPlace {
   forget(imageId: string): void
 }
 
+/** Where the records of `vda` can be kept from being written, and those of others go on. */
+export interface StallingPlace {
+  readonly place: RecordPlace
+  stall(stalled: boolean): Promise<void>
+}
+
 export interface RecordPlaces {
   /** Of an image without a declared id, which is exported as `vda`. */
   ofImage(realPath: string): RecordPlace
   /** One of its own. */
   apart(scratch: Scratch): RecordPlace
+  /** One whose bytes are in that directory, of whichever disk. */
+  within(scratch: Scratch, directory: string): Promise<RecordPlace>
+  stalling(scratch: Scratch): Promise<StallingPlace>
 }
 
-const NO_RECORD = '{"format":"interlockd-record","version":1'
+/** As a crash of the disk, or a hand, leaves it. */
+export const NO_RECORD = '{"format":"interlockd-record","version":1'
 
 function folderPlace(settings: readonly string[], folderOf: (imageId: string) => string): RecordPlace {
   const records = (imageId: string): OwnershipRecord[] => {
     const folder = folderOf(imageId)
     const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
-    return names.sort().flatMap((name) => recordIn(join(folder, name)))
+    return recordsIn(names.sort().map((name) => readFileSync(join(folder, name), 'utf8')))
   }
   return {
     ownership: 'directory',
@@ -64,16 +75,23 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
 }
 
 /** What a test has spoiled is no record. */
-function recordIn(file: string): OwnershipRecord[] {
-  const text = readFileSync(file, 'utf8')
-  return text.startsWith(NO_RECORD) ? [] : [JSON.parse(text) as OwnershipRecord]
+export function recordsIn(texts: readonly string[]): OwnershipRecord[] {
+  return texts.filter((text) => text !== NO_RECORD).map((text) => JSON.parse(text) as OwnershipRecord)
+}
+
+function folderPlaceIn(directory: string): RecordPlace {
+  return folderPlace([`directory = ${JSON.stringify(directory)}`], (imageId) => join(directory, imageId))
 }
 
 const directories: RecordPlaces = {
   ofImage: (realPath) => folderPlace([], () => `${realPath}.interlock`),
-  apart: (scratch) => {
+  apart: (scratch) => folderPlaceIn(scratch.directory('records')),
+  within: (_scratch, directory) => Promise.resolve(folderPlaceIn(directory)),
+  stalling: async (scratch) => {
     const directory = scratch.directory('records')
-    return folderPlace([`directory = ${JSON.stringify(directory)}`], (imageId) => join(directory, imageId))
+    const fileSystem = await mountFreezable(scratch)
+    symlinkSync(fileSystem.path, join(directory, 'vda'))
+    return { place: folderPlaceIn(directory), stall: (stalled) => fileSystem.freeze(stalled) }
   },
 }
 
@@ -86,6 +104,15 @@ export function keepRecordsIn(elsewhere: RecordPlaces): void {
 
 export function placeApart(scratch: Scratch): RecordPlace {
   return places.apart(scratch)
+}
+
+/** In what is on that disk alone. */
+export function placeWithin(scratch: Scratch, directory: string): Promise<RecordPlace> {
+  return places.within(scratch, directory)
+}
+
+export function stallingPlace(scratch: Scratch): Promise<StallingPlace> {
+  return places.stalling(scratch)
 }
 
 export function placeOf(path: string): RecordPlace {
@@ -123,4 +150,15 @@ export async function refusal(daemon: Daemon, verb: string, body: object = {}): 
   const { status, body: problem } = await daemon.api('POST', `/exports/vda/${verb}`, body)
   expect(status).toBeGreaterThanOrEqual(400)
   return problem as Record<string, unknown>
+}
+
+export async function adopt(daemon: Daemon, ...flags: string[]): Promise<void> {
+  const { status, stderr } = await daemon.ctl(['adopt', 'vda', ...flags])
+  expect([status, stderr]).toEqual([0, ''])
+}
+
+export async function refusedToAdopt(daemon: Daemon, ...flags: string[]): Promise<{ code: string; detail: string }> {
+  const { status, stderr } = await daemon.ctl(['adopt', 'vda', ...flags])
+  expect(status).toBe(3)
+  return JSON.parse(stderr) as { code: string; detail: string }
 }

@@ -15,7 +15,7 @@ import { connectFrontend } from '../support/nbd-frontend.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
-import { BLOCK, startHost } from './ownership-rig.ts'
+import { BLOCK, placeApart, startHost } from './ownership-rig.ts'
 
 const HOLDER_RIG = join(import.meta.dirname, '../ownership/holder-rig.mjs')
 
@@ -76,8 +76,8 @@ test('an image that does not answer delays the others for a while only', async (
     disk.freeze(false)
   })
   disk.freeze(true)
-  const ownershipSettings = [`directory = ${JSON.stringify(scratch.directory('records'))}`]
-  const daemon = await startHost(scratch, path, { exports, ownershipSettings })
+  const { ownership, settings } = placeApart(scratch)
+  const daemon = await startHost(scratch, path, { exports, ownership, ownershipSettings: settings })
   await writes(scratch, daemon, 'vda')
   expect(await daemon.status('dead')).toMatchObject({ state: 'standby', size: 0 })
   disk.freeze(false)

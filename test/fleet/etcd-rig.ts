@@ -13,12 +13,13 @@ import { EtcdWatch } from '../../src/ownership/etcd/watch.ts'
 import { EtcdHome } from '../../src/ownership/etcd-home.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
-import { keepRecordsIn } from '../exports/ownership-rig.ts'
+import { keepRecordsIn, NO_RECORD, recordsIn } from '../exports/ownership-rig.ts'
 import type { RecordPlace, RecordPlaces } from '../exports/ownership-rig.ts'
 import { startEtcd } from '../support/etcd-cluster.ts'
 import type { EtcdCluster, EtcdOptions } from '../support/etcd-cluster.ts'
 import { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
+import { startUnreliableGateway } from '../support/unreliable-gateway.ts'
 
 const silent = { info: () => undefined, warn: () => undefined }
 
@@ -53,13 +54,13 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
         return [`endpoints = ${JSON.stringify(cluster().endpoints)}`, `prefix = "${prefix}"`]
       },
       records: (imageId) => {
-        const records: OwnershipRecord[] = []
+        const texts: string[] = []
         let found = read(cluster(), keyOf(imageId), 0)
         while (found !== null) {
-          records.unshift(JSON.parse(found.text) as OwnershipRecord)
+          texts.unshift(found.text)
           found = found.revision === 1 ? null : read(cluster(), keyOf(imageId), found.revision - 1)
         }
-        return records
+        return recordsIn(texts)
       },
       newest: (imageId) => {
         const found = read(cluster(), keyOf(imageId), 0)
@@ -67,7 +68,7 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
       },
       home: (imageId) => homeAt(keyOf(imageId), cluster().endpoints),
       spoil: (imageId) => {
-        etcdctl(cluster(), ['put', keyOf(imageId), '{"format":"interlockd-record","version":1'])
+        etcdctl(cluster(), ['put', keyOf(imageId), NO_RECORD])
       },
       forget: (imageId) => {
         etcdctl(cluster(), ['del', keyOf(imageId)])
@@ -78,6 +79,22 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
   return {
     ofImage: named,
     apart: (scratch) => named(scratch.directory('place')),
+    within: async (scratch, directory) => {
+      const there = await startEtcd(scratch, { directory })
+      return placesIn(() => there).apart(scratch)
+    },
+    stalling: async (scratch) => {
+      const gateway = await startUnreliableGateway(scratch, cluster().endpoints[0] ?? '')
+      const prefix = `${scratch.directory('place')}/`
+      const settings = [`endpoints = ["${gateway.endpoint}"]`, `prefix = "${prefix}"`, 'timeout = "2s"']
+      const key = Buffer.from(`${prefix}vda`).toString('base64')
+      const stall = (stalled: boolean): Promise<void> => {
+        const writes = (path: string, body: string): boolean => path === '/v3/kv/txn' && body.includes(key)
+        gateway.fate = (path, body) => (stalled && writes(path, body) ? 'swallow' : 'pass')
+        return Promise.resolve()
+      }
+      return { place: { ...place(prefix), settings }, stall }
+    },
   }
 }
 

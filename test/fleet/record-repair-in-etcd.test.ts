@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { repairRecord } from '../../src/ownership/record-repair.ts'
-import { refusal } from '../exports/ownership-rig.ts'
+import { NO_RECORD, refusal } from '../exports/ownership-rig.ts'
 import type { RecordPlace } from '../exports/ownership-rig.ts'
 import { draftOf } from '../ownership/record-samples.ts'
 import { INTERLOCKCTL, runProgram } from '../support/control-command.ts'
@@ -17,8 +17,6 @@ import type { Daemon } from '../support/daemon.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { etcdOfFile, homeAt, placesIn } from './etcd-rig.ts'
-
-const TORN = '{"format":"interlockd-record","version":1'
 
 const etcd = etcdOfFile()
 
@@ -82,13 +80,22 @@ test('a torn record is repaired as in a directory: kept aside, carried on as fen
   const repaired = await record('repair', path)
   expect(repaired).toMatchObject({ status: 0, stderr: '' })
   const [, aside = ''] = /kept as the key (\S+)/u.exec(repaired.stdout) ?? []
-  expect((await etcd.cluster.checked(['get', aside, '--print-value-only'])).trimEnd()).toBe(TORN)
+  expect((await etcd.cluster.checked(['get', aside, '--print-value-only'])).trimEnd()).toBe(NO_RECORD)
   const { ownership, settings } = place
   const next = { exports: [{ name: 'vda', path }], ownership, ownershipSettings: settings, tcp: false } as const
   const other = await startDaemon(scratchOfTest(), { ...next, standby: true })
   expect(await refusal(other, 'open')).toMatchObject({ code: 'held-by-other' })
   const again = await startDaemon(scratchOfTest(), { ...next, stateDirectory: daemon.stateDirectory, standby: true })
   expect(await again.open('vda')).toMatchObject({ generation: 2, clearedBy: 'lock' })
+})
+
+test('a holder that lives goes on through the repair, and closes', async () => {
+  const { path, place, daemon, record } = await makeRig()
+  place.spoil('vda')
+  expect((await record('repair', path)).status).toBe(0)
+  expect(place.newest('vda')).toMatchObject({ state: 'fenced', generation: 1 })
+  const { receipt } = await daemon.close('vda')
+  expect(place.newest('vda')).toMatchObject({ state: 'closed', generation: 1, receipt })
 })
 
 test('where anybody could have opened it takes the word that nobody writes', async () => {
@@ -108,7 +115,7 @@ test('what is set aside is a copy of that very record, once, and of no other', a
   const home = homeAt(key, etcd.cluster.endpoints)
   expect(await home.readAll()).toEqual([])
   expect((await home.compareAndSwap(0, draftOf())).won).toBe(true)
-  await etcd.cluster.checked(['put', key, TORN])
+  await etcd.cluster.checked(['put', key, NO_RECORD])
   const aside = await home.setAside(2)
   expect(await home.setAside(2)).toBe(aside)
   await expect(home.setAside(1)).rejects.toMatchObject({ code: 'record-io' })
@@ -122,7 +129,7 @@ test('after a compaction of what came before, a torn record has nothing to be ca
   const key = etcd.newKey()
   const home = homeAt(key, etcd.cluster.endpoints)
   await home.compareAndSwap(0, draftOf())
-  await etcd.cluster.checked(['put', key, TORN])
+  await etcd.cluster.checked(['put', key, NO_RECORD])
   await etcd.cluster.checked(['compact', String(await etcd.cluster.revision())])
   expect(await home.readAll()).toMatchObject([{ kind: 'unreadable', sequence: 2 }])
   await expect(repairRecord(home, { nobodyWrites: true })).rejects.toMatchObject({ code: 'record-unreadable' })

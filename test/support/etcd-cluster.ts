@@ -22,6 +22,8 @@ export interface EtcdOptions {
   readonly address?: string
   /** Files, for what clients speak; clients must then have a certificate too. */
   readonly tls?: { readonly ca: string; readonly certificate: string; readonly key: string }
+  /** Where one member keeps what it has; otherwise in one of its own. */
+  readonly directory?: string
   /** Further arguments of each member. */
   readonly settings?: readonly string[]
 }
@@ -135,7 +137,7 @@ export class EtcdCluster {
 }
 
 export async function startEtcd(scratch: Scratch, options: EtcdOptions = {}): Promise<EtcdCluster> {
-  const { members: count = 1, address = '127.0.0.1', tls, settings = [] } = options
+  const { members: count = 1, address = '127.0.0.1', tls, directory, settings = [] } = options
   const scheme = tls === undefined ? 'http' : 'https'
   const secured =
     tls === undefined
@@ -147,7 +149,7 @@ export async function startEtcd(scratch: Scratch, options: EtcdOptions = {}): Pr
       name: `m${index}`,
       clientUrl: `${scheme}://${address}:${await freePort()}`,
       peerUrl: `http://127.0.0.1:${await freePort()}`,
-      directory: join(scratch.directory('etcd'), 'data'),
+      directory: join(directory ?? scratch.directory('etcd'), 'data'),
       settings: [...secured, ...settings],
     })
   }

@@ -20,7 +20,7 @@ export type Fate =
 export interface UnreliableGateway {
   readonly endpoint: string
   /** What becomes of each request; asked when it has arrived. */
-  fate: (path: string) => Fate
+  fate: (path: string, body: string) => Fate
   /** Happens between a loss and its being noticed. */
   meanwhile: () => Promise<void>
   /** Of what was forwarded. */
@@ -54,7 +54,7 @@ async function forward(
 ): Promise<void> {
   const path = incoming.url ?? '/'
   const body = await readText(incoming)
-  const fate = gateway.fate(path)
+  const fate = gateway.fate(path, body)
   if (fate === 'swallow') return
   if (fate === 'loseRequest') {
     outgoing.destroy()

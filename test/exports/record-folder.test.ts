@@ -1,0 +1,78 @@
+/**
+ * Where daemons look for the records of an image when these are files: beside the real image, wherever a link or a mount
+ * leads to it, also when both were copied, and never in /dev. In etcd a record is where its key says.
+ *
+ * @module-tag slow
+ */
+
+import { copyFileSync, cpSync, existsSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { runChecked, runProgram } from '../support/foreign-program.ts'
+import { makeImage, MEBIBYTE } from '../support/image.ts'
+import { connectFrontend } from '../support/nbd-frontend.ts'
+import { scratchOfTest } from '../support/temporary-directory.ts'
+import { adopt, BLOCK, newestOf, refusal, refusedToAdopt, startHost } from './ownership-rig.ts'
+import { attachLoop } from './preflight/stack-rig.ts'
+
+test('the record of a block device lies in a directory, never in /dev', async () => {
+  const scratch = scratchOfTest()
+  const device = await attachLoop(scratch, makeImage(scratch, MEBIBYTE), '--direct-io=on')
+  const besides = await startHost(scratch, device, { standby: true })
+  expect(await refusal(besides, 'open')).toMatchObject({
+    code: 'record-io',
+    detail: expect.stringContaining('[ownership] directory') as string,
+  })
+  expect(existsSync(`${device}.interlock`)).toBe(false)
+  const directory = scratch.directory('records')
+  const host = await startHost(scratch, device, { ownershipSettings: [`directory = ${JSON.stringify(directory)}`] })
+  expect(await host.status('vda')).toMatchObject({ state: 'open', generation: 1 })
+})
+
+test('a copy with its record begins a life of its own, and the original does not notice', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const original = await startHost(scratch, path)
+  const frontend = await connectFrontend(scratch, original.address, 'vda')
+  const folder = scratch.directory('copied-image')
+  const copied = join(folder, 'vda.raw')
+  copyFileSync(path, copied)
+  cpSync(`${path}.interlock`, `${copied}.interlock`, { recursive: true })
+  const host = await startHost(scratch, copied)
+  expect((await host.status('vda')).stateReason).toContain('of another image')
+  expect((await refusedToAdopt(host)).detail).toContain("'adopt --copy'")
+  await adopt(host, '--copy')
+  expect(newestOf(copied)).toMatchObject({ state: 'closed', generation: 2, receipt: null })
+  expect(await host.open('vda')).toMatchObject({ generation: 3 })
+  expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
+  expect(newestOf(path)).toMatchObject({ state: 'open', generation: 1 })
+  await host.close('vda')
+  // What is adopted needs no more: asked again it is the same.
+  const sequence = newestOf(copied).sequence
+  await adopt(host, '--copy')
+  expect(newestOf(copied).sequence).toBe(sequence)
+})
+
+test('a bind mount of its directory leads to the same record; one of the file alone meets its locks', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const holder = await startHost(scratch, path)
+  const bind = async (what: string, where: string): Promise<void> => {
+    await runChecked('mount', ['--bind', what, where])
+    scratch.defer(`mount ${where}`, async () => {
+      await runProgram('umount', [where])
+    })
+  }
+  const elsewhere = scratch.directory('elsewhere')
+  await bind(join(path, '..'), elsewhere)
+  const other = await startHost(scratch, join(elsewhere, 'vda.raw'), { standby: true })
+  expect(await refusal(other, 'open')).toMatchObject({ code: 'held-by-other' })
+  const alone = join(scratch.directory('alone'), 'vda.raw')
+  writeFileSync(alone, '')
+  await bind(path, alone)
+  const third = await startHost(scratch, alone, { standby: true })
+  expect(await refusal(third, 'open')).toMatchObject({ code: 'image-in-use' })
+  await holder.close('vda')
+  expect(await other.open('vda')).toMatchObject({ generation: 2 })
+  expect(await refusal(third, 'open')).toMatchObject({ code: 'image-in-use' })
+})
