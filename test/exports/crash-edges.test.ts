@@ -3,8 +3,9 @@
  * its way through open, close, early close, cancelled close, takeover, clear and the end of a close that a crash left.
  * After each, the record says one of the states that are true at that point, and what follows from the state is right:
  * whether the other host may open, what the next start does, which receipt is given, again and again. The image always
- * holds what was answered last. Where the engine has the image when the daemon dies, it is done with both engines; what
- * differs with the record in etcd is in test/fleet/crash-edges-in-etcd.test.ts.
+ * holds what was answered last. Where the engine has the image when the daemon dies, it is done with both engines.
+ *
+ * The homes of records take the edges in turns, and both have those at which the record itself is being changed.
  *
  * @module-tag slow
  */
@@ -16,7 +17,8 @@ import { checkNextOpen, dieClosing, dieClosingEarly, dieDraining, dieOpening } f
 import type { CrashEdge, CrashOutcome } from './crash-course.ts'
 import { CrashRigs } from './crash-rig.ts'
 import type { EngineChoice } from './crash-rig.ts'
-import { refusal } from './ownership-rig.ts'
+import { homeOfRecords, refusal } from './ownership-rig.ts'
+import type { HomeName } from './ownership-rig.ts'
 
 type Table = Readonly<Record<string, readonly CrashOutcome[]>>
 
@@ -33,6 +35,7 @@ const OPEN: Table = {
   'open: old receipt dropped': ['opening'],
   'record: written@2': ['opening'],
   'record: linked@2': ['open'],
+  'record: durable@2': ['open'],
   'open: open recorded': ['open'],
 }
 
@@ -41,25 +44,37 @@ const CLOSE: Table = {
   'close: before closing is recorded': ['open'],
   'record: written': ['open'],
   'record: linked': ['closing'],
+  'record: durable': ['closing'],
   'close: closing recorded': ['closing'],
   'close: synced': ['open', 'closing'],
   'close: receipt kept': ['closing'],
   'close: before closed is recorded': ['closing'],
   'record: written@2': ['closing'],
   'record: linked@2': ['closed'],
+  'record: durable@2': ['closed'],
   'close: closed recorded': ['closed'],
 }
 
 const EARLY: Table = {
   'early: locks released': ['open'],
   'close: before closing is recorded': ['open'],
+  'record: written': ['open'],
   'record: linked': ['handed early'],
+  'record: durable': ['handed early'],
   'close: closing recorded': ['handed early'],
   'early: recorded': ['handed early'],
 }
 
 /** The destination has opened when the source dies. */
-const EARLY_END = ['close: synced', 'close: receipt kept', 'close: before closed is recorded', 'close: closed recorded']
+const EARLY_END = [
+  'close: synced',
+  'close: receipt kept',
+  'close: before closed is recorded',
+  'record: written',
+  'record: linked',
+  'record: durable',
+  'close: closed recorded',
+]
 
 const CANCEL: Table = {
   'cancel: before open is recorded': ['handed early'],
@@ -86,7 +101,17 @@ const WITH_ENGINE: ReadonlySet<string> = new Set([
   ...Object.keys(CANCEL),
 ])
 
-const rigs = new CrashRigs(['file', 'io_uring', 'file'])
+/** Others see a record in a directory once it is linked, and in etcd once it is durable. */
+const HOMES: Readonly<Record<string, readonly HomeName[]>> = {
+  'record: written': ['directory', 'etcd'],
+  'record: linked': ['directory'],
+  'record: durable': ['etcd'],
+  'takeover: intent recorded': ['directory', 'etcd'],
+  'clear: removed': ['directory', 'etcd'],
+  'recovery: recorded': ['directory', 'etcd'],
+}
+
+const rigs = new CrashRigs(['file', 'io_uring'])
 
 afterAll(() => rigs.dispose())
 
@@ -99,49 +124,68 @@ test('every fault point of exports and ownership is exercised here', () => {
     }),
   )
   expect(named.length).toBeGreaterThan(0)
-  const exercised = [...EXERCISED, ...EARLY_END, ...TAKEOVER, ...CLEAR].map((fault) => fault.replace(/@\d+$/u, ''))
+  const exercised = [...EXERCISED, ...EARLY_END, ...TAKEOVER, ...CLEAR].map(pointOf)
   expect(new Set(exercised)).toEqual(new Set(named))
 })
+
+function pointOf(fault: string): string {
+  return fault.replace(/@\d+$/u, '')
+}
+
+/** Those of the home at which the records are; `first` has the first of those that are taken in turns. */
+function sharedOut<T>(rows: readonly T[], faultOf: (row: T) => string, first: HomeName = 'directory'): T[] {
+  const here = homeOfRecords()
+  let isOurTurn = here !== first
+  return rows.filter((row) => {
+    const homes = HOMES[pointOf(faultOf(row))]
+    if (homes !== undefined) return homes.includes(here)
+    isOurTurn = !isOurTurn
+    return isOurTurn
+  })
+}
+
+const faultsOf = (faults: readonly string[], first?: HomeName): string[] => sharedOut(faults, (fault) => fault, first)
 
 /** Its name, who opens first, the engine, and the edge. */
 type Row = [string, boolean, EngineChoice, CrashEdge]
 
-function inTurns(table: Table, engines: (fault: string) => readonly EngineChoice[]): Row[] {
-  return Object.entries(table).flatMap(([fault, allowed], index) =>
-    engines(fault).map((engine, turn): Row => {
-      const otherFirst = (index + turn) % 2 === 0
-      return [fault, otherFirst, engine, { fault, allowed, otherFirst }]
-    }),
+function rowsOf(table: Table, engines: (fault: string) => readonly EngineChoice[]): Row[] {
+  const rows = Object.entries(table).flatMap(([fault, allowed]) =>
+    engines(fault).map((engine) => ({ fault, allowed, engine })),
   )
+  return sharedOut(rows, ({ fault }) => fault).map(({ fault, allowed, engine }, index): Row => {
+    const otherFirst = index % 2 === 0
+    return [fault, otherFirst, engine, { fault, allowed, otherFirst }]
+  })
 }
 
 const onEither = (): readonly EngineChoice[] => ['either']
 const onBoth = (fault: string): readonly EngineChoice[] => (WITH_ENGINE.has(fault) ? ENGINES : ['either'])
 
 describe.concurrent('opening', () => {
-  test.each(inTurns(OPEN, onEither))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
+  test.each(rowsOf(OPEN, onEither))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
     rigs.use(engine, (rig) => dieOpening(rig, edge)),
   )
 })
 
 describe.concurrent('closing', () => {
-  test.each(inTurns(CLOSE, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
+  test.each(rowsOf(CLOSE, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
     rigs.use(engine, (rig) => dieClosing(rig, edge)),
   )
 })
 
 describe.concurrent('closing early', () => {
-  test.each(inTurns(EARLY, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
+  test.each(rowsOf(EARLY, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
     rigs.use(engine, (rig) => dieClosingEarly(rig, edge)),
   )
 
-  test.each(EARLY_END)('%s, when the destination has opened', (fault) =>
+  test.each(faultsOf(EARLY_END))('%s, when the destination has opened', (fault) =>
     rigs.use('either', (rig) => dieDraining(rig, fault)),
   )
 })
 
 describe.concurrent('cancelling a close', () => {
-  test.each(inTurns(CANCEL, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
+  test.each(rowsOf(CANCEL, onBoth))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
     rigs.use(engine, async (rig) => {
       const { victim } = rig
       await rig.openAndWrite(victim)
@@ -156,7 +200,7 @@ describe.concurrent('cancelling a close', () => {
 })
 
 describe.concurrent('finishing the close that a crash has left', () => {
-  test.each(inTurns(RECOVERY, onEither))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
+  test.each(rowsOf(RECOVERY, onEither))('%s (the other host opens first: %s, %s)', (_fault, _first, engine, edge) =>
     rigs.use(engine, async (rig) => {
       const { victim } = rig
       await rig.openAndWrite(victim)
@@ -166,25 +210,27 @@ describe.concurrent('finishing the close that a crash has left', () => {
     }),
   )
 
-  test.each(Object.keys(RECOVERY))('%s, of an early close, when the destination has opened', (fault) =>
-    rigs.use('either', async (rig) => {
-      const { victim, other } = rig
-      const generation = await rig.openAndWrite(victim)
-      await victim.dieOf('early: recorded', 'close', { early: true })
-      expect(await rig.openAndWrite(other)).toBe(generation + 1)
-      await victim.dieStarting(fault)
-      await victim.start()
-      const receipt = await victim.receipt()
-      expect(receipt).toMatchObject({ generation, clearedBy: 'lock' })
-      expect(await victim.receipt()).toEqual(receipt)
-      expect(rig.newest).toMatchObject({ generation: generation + 1, draining: [] })
-      await rig.rest()
-    }),
+  test.each(faultsOf(Object.keys(RECOVERY), 'etcd'))(
+    '%s, of an early close, when the destination has opened',
+    (fault) =>
+      rigs.use('either', async (rig) => {
+        const { victim, other } = rig
+        const generation = await rig.openAndWrite(victim)
+        await victim.dieOf('early: recorded', 'close', { early: true })
+        expect(await rig.openAndWrite(other)).toBe(generation + 1)
+        await victim.dieStarting(fault)
+        await victim.start()
+        const receipt = await victim.receipt()
+        expect(receipt).toMatchObject({ generation, clearedBy: 'lock' })
+        expect(await victim.receipt()).toEqual(receipt)
+        expect(rig.newest).toMatchObject({ generation: generation + 1, draining: [] })
+        await rig.rest()
+      }),
   )
 })
 
 describe.concurrent('taking over', () => {
-  test.each(TAKEOVER)('%s', (fault) =>
+  test.each(faultsOf(TAKEOVER))('%s', (fault) =>
     rigs.use('either', async (rig) => {
       const { victim, other } = rig
       const generation = await rig.openAndWrite(other)
@@ -213,7 +259,7 @@ describe.concurrent('taking over', () => {
 })
 
 describe.concurrent('clearing a predecessor', () => {
-  test.each(CLEAR)('%s', (fault) =>
+  test.each(faultsOf(CLEAR))('%s', (fault) =>
     rigs.use('either', async (rig) => {
       const { victim, other } = rig
       const generation = await rig.openAndWrite(other)

@@ -17,9 +17,11 @@ import { mountFreezable } from './freezable.ts'
 
 export const BLOCK = Buffer.alloc(4096, 0xab)
 
+export type HomeName = 'directory' | 'etcd'
+
 /** Where records of images lie, by the id of the image. */
 export interface RecordPlace {
-  readonly ownership: 'directory' | 'etcd'
+  readonly ownership: HomeName
   /** Further lines of [ownership]. */
   readonly settings: readonly string[]
   /** Oldest first, read by other means than ours. */
@@ -40,6 +42,7 @@ export interface StallingPlace {
 }
 
 export interface RecordPlaces {
+  readonly ownership: HomeName
   /** Of an image without a declared id, which is exported as `vda`. */
   ofImage(realPath: string): RecordPlace
   /** One of its own. */
@@ -84,6 +87,7 @@ function folderPlaceIn(directory: string): RecordPlace {
 }
 
 const directories: RecordPlaces = {
+  ownership: 'directory',
   ofImage: (realPath) => folderPlace([], () => `${realPath}.interlock`),
   apart: (scratch) => folderPlaceIn(scratch.directory('records')),
   within: (_scratch, directory) => Promise.resolve(folderPlaceIn(directory)),
@@ -100,6 +104,11 @@ let places = directories
 /** Called before the tests run, by a file that runs them over another home. */
 export function keepRecordsIn(elsewhere: RecordPlaces): void {
   places = elsewhere
+}
+
+/** For tests that share what they do between the homes. */
+export function homeOfRecords(): HomeName {
+  return places.ownership
 }
 
 export function placeApart(scratch: Scratch): RecordPlace {

@@ -77,6 +77,7 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
   }
   const named = (what: string): RecordPlace => place(`/test/${createHash('sha256').update(what).digest('hex')}/`)
   return {
+    ownership: 'etcd',
     ofImage: named,
     apart: (scratch) => named(scratch.directory('place')),
     within: async (scratch, directory) => {
