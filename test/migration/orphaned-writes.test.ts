@@ -1,7 +1,8 @@
 /**
- * No resurrection, on a real slow parallel block device: a client loses its connection with writes in the disk, the next
- * client writes the same blocks. The old and the new write of a block must never be in the disk at once, so the newer
- * one stays. qemu-nbd serves the same device beside, in the same machine, and overlaps: the rig sees it.
+ * No resurrection, on a real parallel block device that keeps its writes: a client loses its connection, or the daemon is
+ * killed, with writes in the disk, and the next client writes the same blocks. The old and the new write of a block must
+ * never be in the disk at once, so the newer one stays. qemu-nbd serves the same device beside, in the same machine, and
+ * overlaps: the rig sees it.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,16 +23,17 @@ import { Scratch } from '../support/scratch.ts'
 
 const BLOCKS = [0, 2, 4, 6]
 const BLOCK_BYTES = 4_096
-/** Long enough for the next client to come while the old writes are in the disk, however slow the machine is. */
-const WRITE_DELAY_MS = 4_000
-/** For the daemon that opens after the one that was killed: it has been in standby since before. */
+/** A block that nobody writes. */
+const ELSEWHERE = 1 << 20
+/** For the daemon that is started after a kill: threads of the killed one keep its port as long as they are in the disk. */
 const SECOND_PORT = 10_810
+const MACHINE_PATIENCE_MS = 60_000
 
 const scratch = new Scratch()
 let witness: ParallelWitness
 
 beforeAll(async () => {
-  witness = await startParallelWitness(scratch, { writeDelayMs: WRITE_DELAY_MS, forwardedPorts: [SECOND_PORT] })
+  witness = await startParallelWitness(scratch, { forwardedPorts: [SECOND_PORT] })
 })
 afterAll(() => scratch.dispose())
 
@@ -43,25 +45,43 @@ function numbersOnDisk(): (number | undefined)[] {
   return BLOCKS.map((block) => blockNumber(witness.readBack(block * BLOCK_BYTES, BLOCK_BYTES)))
 }
 
-/** A client with four writes in the disk. */
-async function clientInFlight(
-  server: MachineServer,
-  above: number,
-): Promise<{ client: NbdFrontend; sent: SentRequest[] }> {
-  await witness.settle(20_000)
+function numbersAbove(above: number): number[] {
+  return BLOCKS.map((block) => above + block)
+}
+
+interface Writer {
+  readonly client: NbdFrontend
+  readonly sent: readonly SentRequest[]
+}
+
+/** With four writes in the disk, which keeps them. */
+async function writerInFlight(server: MachineServer, above: number): Promise<Writer> {
+  await witness.settle(MACHINE_PATIENCE_MS)
   const client = await connectFrontend(scratch, server.address, 'vda')
+  witness.holdWrites(true)
   const sent = writeBlocks(client, above)
   await eventually('four writes in the disk', () => witness.log.inDisk().length === BLOCKS.length)
   return { client, sent }
 }
 
-/** The next client writes the same blocks while the old writes are in the disk; all of it is answered. */
-async function overwrite(server: MachineServer, above: number): Promise<void> {
+/** It writes the same blocks while the old writes are in the disk. */
+async function nextWriter(server: MachineServer, above: number): Promise<Writer> {
   const client = await connectFrontend(scratch, server.address, 'vda')
   const sent = writeBlocks(client, above)
-  expect(witness.log.inDisk(), 'the old writes are in the disk').toHaveLength(BLOCKS.length)
-  for (const request of sent) expect((await answerWithin(request, 60_000)).error).toBe(0)
-  await witness.settle(20_000)
+  expect(witness.log.inDisk().length, 'the old writes are in the disk').toBeGreaterThanOrEqual(BLOCKS.length)
+  return { client, sent }
+}
+
+/** The server has taken in whatever was sent before. */
+async function untilTakenIn({ client }: Writer): Promise<void> {
+  await client.read(ELSEWHERE, BLOCK_BYTES, MACHINE_PATIENCE_MS)
+}
+
+/** The disk lets go of everything, and the writes of the next client are answered. */
+async function letGo({ client, sent }: Writer): Promise<void> {
+  witness.holdWrites(false)
+  for (const request of sent) expect((await answerWithin(request, MACHINE_PATIENCE_MS)).error).toBe(0)
+  await witness.settle(MACHINE_PATIENCE_MS)
   await client.disconnect()
 }
 
@@ -69,9 +89,11 @@ test('the rig sees the hazard: under qemu-nbd old and new writes of a block are 
   const begunMs = Date.now()
   const command = `qemu-nbd --cache=directsync -f raw -t --shared=8 -b 0.0.0.0 -p ${SERVER_PORT} -x vda ${WITNESS_DEVICE}`
   const server = await startMachineServer(witness.machine, command)
-  const { client } = await clientInFlight(server, 1_000)
+  const { client } = await writerInFlight(server, 1_000)
   client.drop()
-  await overwrite(server, 2_000)
+  const next = await nextWriter(server, 2_000)
+  await untilTakenIn(next)
+  await letGo(next)
   expect(witness.log.overlappingPairs(begunMs).length).toBeGreaterThan(0)
   await server.kill('KILL')
 })
@@ -81,50 +103,60 @@ describe.each(ENGINES)('with the %s engine', (engine) => {
 
   beforeAll(async () => {
     server = await startMachineDaemon(witness.machine, engine)
+    await untilOpen(server)
   })
   afterAll(() => server.kill('KILL'))
 
+  function untilOpen(daemon: MachineDaemon): Promise<unknown> {
+    const isOpen = async (): Promise<boolean> => (await daemon.status()).state === 'open'
+    return eventually('the export to be open', isOpen, { timeoutMs: MACHINE_PATIENCE_MS })
+  }
+
   test('a lost connection: never two overlapping writes in the disk, and the newer one stays', async () => {
     const begunMs = Date.now()
-    const { client, sent } = await clientInFlight(server, 3_000)
+    const { client, sent } = await writerInFlight(server, 3_000)
     client.drop()
-    await overwrite(server, 4_000)
+    const next = await nextWriter(server, 4_000)
+    await untilTakenIn(next)
+    await letGo(next)
     expect(witness.log.overlappingPairs(begunMs)).toEqual([])
-    expect(numbersOnDisk()).toEqual(BLOCKS.map((block) => 4_000 + block))
+    expect(numbersOnDisk()).toEqual(numbersAbove(4_000))
     for (const request of sent) expect(await answerOrNone(request, 0)).toBeUndefined()
   })
 
   test('a client that still lives when another one writes: what it sends from then on is never written', async () => {
     const begunMs = Date.now()
-    const { client, sent } = await clientInFlight(server, 5_000)
-    const taking = overwrite(server, 6_000)
-    await sleep(500)
+    const { client, sent } = await writerInFlight(server, 5_000)
+    const next = await nextWriter(server, 6_000)
+    await untilTakenIn(next)
     const resurrected = client.write(0, numberedBlock(7_000))
-    await taking
+    await letGo(next)
     await sleep(500)
-    await witness.settle(20_000)
+    await witness.settle(MACHINE_PATIENCE_MS)
     expect(witness.log.overlappingPairs(begunMs)).toEqual([])
-    expect(numbersOnDisk(), 'the newcomer has the disk').toEqual(BLOCKS.map((block) => 6_000 + block))
+    expect(numbersOnDisk(), 'the newcomer has the disk').toEqual(numbersAbove(6_000))
     expect(await answerOrNone(resurrected, 0), 'nobody told the evicted client that it had written').toBeUndefined()
     for (const request of sent) expect((await answerOrNone(request, 0))?.error ?? 0).toBe(0)
   })
 
-  test('SIGKILL: whoever opens next waits for what the dead daemon left in the disk', async () => {
+  test('SIGKILL and a start at once: it opens when what the dead daemon left in the disk has landed', async () => {
     const begunMs = Date.now()
-    const next = await startMachineDaemon(witness.machine, engine, { port: SECOND_PORT, standby: true })
+    await writerInFlight(server, 8_000)
+    await witness.machine.check(`kill -KILL ${server.pid}`)
+    const again = await startMachineDaemon(witness.machine, engine, SECOND_PORT)
     try {
-      await clientInFlight(server, 8_000)
-      const opening = witness.machine.check(
-        `kill -KILL ${server.pid}
-         ${next.requestScript('POST', '/exports/vda/open', { timeoutMs: 60_000 })} | tee /run/opened
-         grep -q 'HTTP/1.1 200' /run/opened`,
-      )
-      const [answer] = await Promise.all([opening, overwrite(next, 9_000)])
-      expect(answer).toContain('"state":"open"')
+      const next = await nextWriter(again, 9_000)
+      await eventually('a write of the next client', async () => (await again.status()).outstanding.bytes > 0)
       expect(witness.log.overlappingPairs(begunMs)).toEqual([])
-      expect(numbersOnDisk()).toEqual(BLOCKS.map((block) => 9_000 + block))
+      const waiting = { state: 'opening', generation: 0, stateReason: expect.stringContaining('lock') as string }
+      expect(await again.status()).toMatchObject(waiting)
+      await letGo(next)
+      expect(witness.log.overlappingPairs(begunMs)).toEqual([])
+      expect(numbersOnDisk()).toEqual(numbersAbove(9_000))
+      expect(await again.status()).toMatchObject({ state: 'open', generation: 2, clearedBy: 'lock' })
     } finally {
-      await next.kill('KILL')
+      witness.holdWrites(false)
+      await again.kill('KILL')
     }
   })
 })

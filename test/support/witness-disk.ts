@@ -135,8 +135,8 @@ async function mountDisk(scratch: Scratch, mountPath: string, socketPath: string
   return path
 }
 
-/** nbdkit's file plugin cannot fail a flush or hold a write; its eval plugin does what a script says. */
-function scriptedPlugin(backingPath: string, flushTrigger: string, holdTrigger: string): string[] {
+/** nbdkit's file plugin cannot fail a flush or hold a write; its eval plugin does what a script says, by files that exist. */
+export function scriptedPlugin(backingPath: string, flushTrigger: string, holdTrigger: string): string[] {
   const file = `'${backingPath}'`
   return [
     'eval',
