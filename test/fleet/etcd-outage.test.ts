@@ -170,11 +170,15 @@ test('a daemon that dies while its close waits has closed nothing: its next run 
 })
 
 test('a holder that slept while its record was taken and compacted away stops when it wakes', async () => {
-  const { scratch, etcd, place, host } = await makeRig()
+  const { scratch, etcd, member, place, host } = await makeRig()
   const holder = await host()
   const frontend = await connectFrontend(scratch, holder.address, 'vda')
   await frontend.request('WRITE', { offset: 0, data: BLOCK })
   holder.program.signal('SIGSTOP')
+  // Or its kernel would keep for it what it is told meanwhile.
+  await member.stop()
+  member.start()
+  await etcd.ready()
   const home = place.home('vda')
   const newest = await home.readNewest()
   if (newest.kind !== 'record') throw new Refusal('not-found', 'there is a record')

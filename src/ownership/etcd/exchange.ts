@@ -53,7 +53,10 @@ export async function* exchangeLines(exchange: Exchange, signal: AbortSignal): A
       throw failureOfAnswer(code, `${exchange.url.origin} answers: ${message}`)
     }
     sent.forget()
-    for await (const line of createInterface({ input: response, crlfDelay: Infinity })) yield line
+    const lines = createInterface({ input: response, crlfDelay: Infinity })
+    // Whoever stops reading ends the request, and nobody is left to be told that it was aborted.
+    lines.on('error', () => undefined)
+    for await (const line of lines) yield line
   } catch (error) {
     throw sent.failureOf(error)
   } finally {
