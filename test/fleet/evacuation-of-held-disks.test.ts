@@ -10,11 +10,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
 import { Scratch } from '../support/scratch.ts'
-import { evacuate, exportsOf, Guests, openAll, startFleet } from './fleet-rig.ts'
+import { beganInTurn, beganTogether, evacuate, exportsOf, Guests, openAll, startFleet } from './fleet-rig.ts'
 import type { Fleet } from './fleet-rig.ts'
 
 /** The rules are the same with few; `evacuation.test.ts` and `size.test.ts` have 256. */
-const EXPORTS = Number(process.env['INTERLOCKD_TEST_EXPORTS'] ?? 64)
+const EXPORTS = Number(process.env['INTERLOCKD_TEST_EXPORTS'] ?? 16)
 const DISKS = 4
 const PATIENCE = { timeoutMs: 150_000, intervalMs: 500 }
 /** Of a machine that does other things; a quiet one needs a fifth. */
@@ -69,7 +69,9 @@ test(
     expect(third.outcome).toMatchObject({ status: 0 })
     expect(third.report).toMatchObject({ complete: true, quiet: true })
     expect(third.report.exports.filter(({ receipt }) => receipt !== null)).toHaveLength(EXPORTS)
-    expect((await first).report).toMatchObject({ complete: true, quiet: true })
+    const { report } = await first
+    expect(report).toMatchObject({ complete: true, quiet: true })
+    expect(beganInTurn(report)).toBe(true)
     await openAll(destination, [stuck])
     await guests.moveTo(destination, [stuck])
     await guests.progress(2)
@@ -88,6 +90,7 @@ test('early: all go while writes are in slow disks, and these land before what i
   const { outcome, report } = await evacuate(source, '--early')
   expect(outcome).toMatchObject({ status: 0 })
   expect(report).toMatchObject({ complete: true, quiet: false })
+  expect(beganTogether(report)).toBe(true)
   const handedOver = report.exports.filter((one) => one.outcome === 'handedOver').map((one) => one.export)
   const slow = volumes.filter(({ disk }) => disk !== null)
   expect(handedOver).toEqual(expect.arrayContaining(slow.map(({ name }) => name)))

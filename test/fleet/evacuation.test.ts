@@ -9,6 +9,7 @@
 import { expect, test } from 'vitest'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { runEvacuation } from './evacuation-run.ts'
+import { beganTogether } from './fleet-rig.ts'
 
 const EXPORTS = 256
 const SLOW_DISKS = 4
@@ -30,6 +31,7 @@ test(
     expect(run.outcome).toMatchObject({ status: 0 })
     expect(run.report).toMatchObject({ complete: true, quiet: true })
     expect(run.report.exports.filter(({ outcome }) => outcome === 'closed')).toHaveLength(EXPORTS)
+    expect(beganTogether(run.report)).toBe(true)
     expect(run.connections).toBe(EXPORTS * 4 - SLOW_DISKS * 3)
     expect(run.durationMs).toBeLessThan(2 * WRITE_DELAY_MS)
     expect(run.inDiskAfterwards).toBe(0)

@@ -29,6 +29,8 @@ const AT_ONCE = 16
 const PATIENCE_MS = 60_000
 const READY_TIMEOUT_MS = 180_000
 const EVACUATION_TIMEOUT_MS = 240_000
+/** At least, and by a timer: a close that does not end keeps its place for 5 s. */
+const PLACE_KEPT_MS = 4_900
 
 export interface Volume {
   readonly name: string
@@ -125,6 +127,22 @@ export async function evacuate(
   const [report] = daemons
   if (report === undefined) throw new Error(`no report: ${outcome.stdout}${outcome.stderr}`)
   return { outcome, report }
+}
+
+/** Whether no close waited for another one. */
+export function beganTogether({ exports }: EvacuationReport): boolean {
+  const firstEndMs = Math.min(...exports.map(({ endedMs }) => endedMs ?? Infinity))
+  return exports.every(({ beganMs }) => beganMs !== null && beganMs <= firstEndMs)
+}
+
+/** Whether each close began when the one before it had ended, or had kept its place for long. */
+export function beganInTurn({ exports }: EvacuationReport): boolean {
+  let freeMs = 0
+  return exports.every(({ beganMs, endedMs }) => {
+    if (beganMs === null || beganMs < freeMs) return false
+    freeMs = Math.min(endedMs ?? Infinity, beganMs + PLACE_KEPT_MS)
+    return true
+  })
 }
 
 /** A guest on each export, the connections of others beside it, and what each block must hold. */
