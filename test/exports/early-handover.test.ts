@@ -7,9 +7,13 @@
  */
 
 import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import { lockImage, unlockImage } from '../../src/ownership/image-lock.ts'
+import { closeDescriptor } from '../../src/posix/descriptor.ts'
+import { OPEN, openFile } from '../../src/posix/file.ts'
+import { inlineRunner } from '../blocking/inline-runner.ts'
 import type { Daemon, DaemonOptions } from '../support/daemon.ts'
 import { ENGINES, startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
@@ -285,6 +289,30 @@ test('a migration that is cancelled goes on under the same generation, unless so
   disk.holdWrites(false)
   expect((await second.reply).error).toBe(0)
   expect((await source.close('vda')).receipt.generation).toBe(1)
+})
+
+test('an early close lets go of the locks that keep QEMU off; cancelled, it takes them again, or it does not go on', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source } = rig
+  const other = openFile(disk.path, OPEN.readWrite)
+  onTestFinished(async () => {
+    // Closing it asks the disk, which does one thing at a time.
+    disk.holdWrites(false)
+    await eventually('the disk to be idle', () => disk.log.inDisk().length === 0)
+    closeDescriptor(other)
+  })
+  const takeLocks = () => lockImage(inlineRunner, other, 'write')
+  expect(await takeLocks()).toMatchObject({ kind: 'busy' })
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  expect(await takeLocks()).toEqual({ kind: 'locked' })
+  await unlockImage(inlineRunner, other)
+  expect(await source.open('vda')).toMatchObject({ state: 'open', generation: 1 })
+  expect(await takeLocks()).toMatchObject({ kind: 'busy' })
+  await source.api('POST', '/exports/vda/close', { early: true })
+  expect(await takeLocks()).toEqual({ kind: 'locked' })
+  expect(await refusal(source, 'open')).toMatchObject({ code: 'image-in-use' })
+  expect(await source.status('vda')).toMatchObject({ state: 'fenced' })
 })
 
 test('a destination opens also where the source records its end while it opens', async () => {
