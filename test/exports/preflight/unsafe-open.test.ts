@@ -15,6 +15,10 @@ import type { Daemon } from '../../support/daemon.ts'
 import { Scratch } from '../../support/scratch.ts'
 import { attachLoop } from './stack-rig.ts'
 
+/** For an answer on a machine that has much else to do. */
+const PATIENCE_MS = 30_000
+const PATIENT = ['--timeout', `${PATIENCE_MS}ms`]
+
 const scratch = new Scratch()
 let daemon: Daemon
 let image: string
@@ -87,22 +91,22 @@ describe('an image on the disk of this machine', () => {
   test('its stack is data of the control API, and so is that of any path', async () => {
     const stack = await daemon.ask<StackReport>('GET', '/exports/plain/stack')
     expect(stack.layers[0]).toMatchObject({ kind: 'file', depth: 0, facts: { path: image } })
-    const checked = await daemon.ask<StackReport>('POST', '/check', { path: loop })
+    const checked = await daemon.ask<StackReport>('POST', '/check', { path: loop, timeoutMs: PATIENCE_MS })
     expect(checked.codes).toContain('loop-buffered')
-    const missing = await daemon.api('POST', '/check', { path: `${image}.none` })
+    const missing = await daemon.api('POST', '/check', { path: `${image}.none`, timeoutMs: PATIENCE_MS })
     expect(missing).toMatchObject({ status: 422, body: { code: 'image-missing' } })
   })
 
   test('interlockctl check: a verdict in words, and a status for scripts', async () => {
-    const safe = await daemon.ctl(['check', image])
+    const safe = await daemon.ctl(['check', image, ...PATIENT])
     expect(safe.status).toBe(0)
     expect(JSON.parse(safe.stdout)).toMatchObject({ path: image })
-    const unsafe = await daemon.ctl(['-o', 'text', 'check', loop])
+    const unsafe = await daemon.ctl(['-o', 'text', 'check', loop, ...PATIENT])
     expect(unsafe.status).toBe(3)
     expect(unsafe.stdout).toContain(`${loop} is NOT safe to migrate: loop-buffered`)
-    const local = await daemon.ctl(['check', '--local', loop])
+    const local = await daemon.ctl(['check', '--local', loop, ...PATIENT])
     expect(local.status).toBe(3)
-    expect((await daemon.ctl(['check', `${image}.none`])).status).toBe(1)
+    expect((await daemon.ctl(['check', `${image}.none`, ...PATIENT])).status).toBe(1)
   })
 })
 
