@@ -63,10 +63,11 @@ const START_LOOK_MS = 500
 const STARTS_AT_ONCE = 16
 /** After every close has ended nothing can be lost any more, and nobody waits long for a standby's dead image. */
 const DISPOSAL_TIMEOUT_MS = 5_000
-const IMAGE_THREADS_MAX = 16
+/** A dead image keeps one for its standby, and one for an opening. */
+const IMAGE_THREADS_MAX = 32
 /** A record on a dead file server keeps one for as long as it is dead. */
 const RECORD_THREADS_MAX = 16
-/** A look at a dead mount keeps one for as long as the mount is dead. */
+/** For looks that no opening waits for: one at a dead mount keeps a thread for as long as the mount is dead. */
 const PREFLIGHT_THREADS_MAX = 8
 
 export async function startDaemon(configuration: Configuration, log: Logger): Promise<Daemon> {
@@ -103,7 +104,10 @@ class DaemonBuild {
     claimProcessLimits(configuration, this.#log)
     const records = this.#own(new BlockingPool('records', RECORD_THREADS_MAX))
     const images = this.#own(new BlockingPool('images', IMAGE_THREADS_MAX))
-    const stacks = new ExportStacks(new Preflight(this.#preflightThreads()))
+    const stacks = new ExportStacks({
+      ofOpenings: new Preflight(images),
+      ofOthers: new Preflight(this.#preflightThreads()),
+    })
     const host = this.#own(await LocalHost.establish(configuration.stateDirectory, records))
     const { identity } = host
     const homes = this.#own(new RecordHomes(configuration.ownership, records, this.#log))

@@ -1,7 +1,8 @@
 /**
  * Blocking threads for many images: each call goes to a thread that is idle, so an image that hangs costs one thread and
  * delays nobody else, until all threads hang. Where all are busy calls wait here, in order, and not behind any particular
- * call: one that hangs has nothing behind it. Calls of different images are not ordered among each other; a caller that
+ * call: one that hangs has nothing behind it. Another thread is started only for a call that has waited a little: most
+ * calls are over long before a thread has come up. Calls of different images are not ordered among each other; a caller that
  * needs order waits for each answer.
  *
  * A thread costs some 12 MiB. What was needed at once for a moment is let go after a while, also when calls never cease;
@@ -17,6 +18,9 @@ import type { BlockingCall, BlockingResultOf, BlockingRunner } from './calls.ts'
  * open shall not be made anew for each.
  */
 const LOOK_MS = 500
+
+/** How long a call waits for a thread that is busy before another one is started. */
+const PATIENCE_MS = 5
 
 /** A call that has found no thread yet. */
 interface WaitingCall {
@@ -36,7 +40,10 @@ export class BlockingPool implements BlockingRunner {
   /** The most calls at once since the last look. */
   #busiest = 0
   #threads: BlockingThread[] = []
+  /** One at a time: they would only take the processor from each other. */
+  #isStarting = false
   #started = 0
+  #patience: NodeJS.Timeout | null = null
 
   constructor(name: string, threadsMax: number, threadsKept = 1) {
     this.#name = name
@@ -53,13 +60,18 @@ export class BlockingPool implements BlockingRunner {
     this.#lookLater()
     const thread = this.#idleThread()
     if (thread !== null) return this.#runOn(thread, call)
-    return new Promise((resolve, reject) => this.#waiting.push({ call, resolve, reject }))
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ call, resolve, reject })
+      if (this.#threads.length === 0) this.#startThread()
+      else this.#startThreadSoon()
+    })
   }
 
   /** What was asked is done first. */
   async close(): Promise<void> {
     if (this.#look !== null) clearTimeout(this.#look)
     if (this.#waiting.length > 0) await new Promise<void>((resolve) => (this.#noneWaits = resolve))
+    if (this.#patience !== null) clearTimeout(this.#patience)
     await Promise.all([...this.#closing, ...this.#threads.map((thread) => thread.close())])
   }
 
@@ -76,7 +88,10 @@ export class BlockingPool implements BlockingRunner {
   #serveWaiting(): void {
     while (this.#waiting.length > 0) {
       const thread = this.#idleThread()
-      if (thread === null) return
+      if (thread === null) {
+        this.#startThreadSoon()
+        return
+      }
       const { call, resolve, reject } = this.#waiting.shift() as WaitingCall
       // The queue forgets which kind of result belongs to which call; the thread gives the right one.
       this.#runOn(thread, call).then(resolve as (result: unknown) => void, reject)
@@ -84,17 +99,41 @@ export class BlockingPool implements BlockingRunner {
     this.#noneWaits()
   }
 
-  /** One that has nothing to do, started if need be; null where there are as many as there may be. */
+  /** One that has come up and has nothing to do. */
   #idleThread(): BlockingThread | null {
-    // A thread that died is replaced: it would otherwise look idle for ever.
+    // A thread that died would otherwise look idle for ever.
     this.#threads = this.#threads.filter((thread) => !thread.gone)
-    const idle = this.#threads.find((thread) => thread.outstanding === 0)
-    if (idle !== undefined) return idle
-    if (this.#threads.length >= this.#threadsMax) return null
+    return this.#threads.find((thread) => thread.outstanding === 0) ?? null
+  }
+
+  /** As long as calls wait, unless there are as many as there may be. */
+  #startThreadSoon(): void {
+    this.#patience ??= setTimeout(() => {
+      this.#patience = null
+      if (!this.#isStarting) this.#startThread()
+      if (this.#waiting.length > 0) this.#startThreadSoon()
+    }, PATIENCE_MS)
+  }
+
+  #startThread(): void {
+    if (this.#threads.length >= this.#threadsMax) return
     const thread = new BlockingThread(`${this.#name}-${this.#started}`)
     this.#started += 1
     this.#threads.push(thread)
-    return thread
+    void this.#comeUp(thread)
+  }
+
+  /** Whoever waits is served by whoever is free first: this thread, or one that was busy. */
+  async #comeUp(thread: BlockingThread): Promise<void> {
+    this.#isStarting = true
+    try {
+      await thread.run({ kind: 'inTurn', calls: [] })
+    } catch (error) {
+      this.#waiting.shift()?.reject(error)
+    } finally {
+      this.#isStarting = false
+      this.#serveWaiting()
+    }
   }
 
   #lookLater(): void {

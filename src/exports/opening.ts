@@ -83,7 +83,7 @@ class Opening {
   readonly #context: ExportContext
   readonly #request: OpeningRequest
   #deadlineMs: number
-  #holder: RecordHolder | null = null
+  #holder: Promise<RecordHolder> | null = null
   #fenced: Fenced | null = null
 
   constructor(context: ExportContext, request: OpeningRequest) {
@@ -94,6 +94,8 @@ class Opening {
 
   async run(): Promise<Opened> {
     try {
+      // Its token is being made durable while the image is looked at.
+      void this.#ownHolder().catch(() => undefined)
       // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
       await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
       for (;;) {
@@ -275,18 +277,22 @@ class Opening {
     return ownership.own
   }
 
-  async #ownHolder(): Promise<RecordHolder> {
-    if (this.#holder !== null) return this.#holder
-    await faultPoint('open: before the token')
-    this.#holder = await this.#context.host.newHolder()
-    await faultPoint('open: token left')
+  #ownHolder(): Promise<RecordHolder> {
+    this.#holder ??= this.#newHolder()
     return this.#holder
+  }
+
+  async #newHolder(): Promise<RecordHolder> {
+    await faultPoint('open: before the token')
+    const holder = await this.#context.host.newHolder()
+    await faultPoint('open: token left')
+    return holder
   }
 
   /** A token that no record can name is forgotten. */
   async #forgetHolder(): Promise<void> {
-    const holder = this.#holder
-    if (holder === null || this.#request.ownership.keeper.own?.holder.openToken === holder.openToken) return
+    const holder = await this.#holder?.catch(() => null)
+    if (!holder || this.#request.ownership.keeper.own?.holder.openToken === holder.openToken) return
     // What cannot be removed is a few bytes for ever, and no more than that.
     if (this.#fenced === null) await this.#context.host.forget(holder).catch(() => undefined)
   }

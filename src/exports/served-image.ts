@@ -56,9 +56,9 @@ export class ServedImage {
   async replace(image: OpenImage, generation: number): Promise<void> {
     try {
       await this.#data.setGate({ reads: 'park', writes: 'park' })
-      await this.drop()
+      const before = await this.#take()
       this.#forWriting = true
-      await this.#data.attachFile(image, generation)
+      await Promise.all([this.#data.attachFile(image, generation), this.#close(before)])
       this.#facts = image.facts
     } catch (error) {
       if (this.#data.file !== image) await closeImage(this.#context.images, image)
@@ -80,10 +80,19 @@ export class ServedImage {
 
   /** Waits for what is submitted, takes the file from the engine, and closes it. */
   async drop(): Promise<void> {
-    if (this.#data.file === null) return
-    await this.#data.drain()
-    const image = await this.#data.detachFile()
+    const image = await this.#take()
     this.#forWriting = false
+    await this.#close(image)
+  }
+
+  /** From the engine, once what is submitted has cleared. */
+  async #take(): Promise<OpenImage | null> {
+    if (this.#data.file === null) return null
+    await this.#data.drain()
+    return this.#data.detachFile()
+  }
+
+  async #close(image: OpenImage | null): Promise<void> {
     if (image !== null) await closeImage(this.#context.images, image)
   }
 }

@@ -14,24 +14,33 @@ const CHECK_TIMEOUT_MS = 900
 /** An opening waits so long for the facts before it refuses: without them it cannot be judged. */
 const OPENING_TIMEOUT_MS = 30_000
 
+/**
+ * An opening is looked for by threads that are there already: starting one takes longer than all the rest of it. Anybody
+ * else's look may be at any path, and hang there, without costing an image a thread.
+ */
+export interface Preflights {
+  readonly ofOpenings: Preflight
+  readonly ofOthers: Preflight
+}
+
 export class ExportStacks {
-  readonly #preflight: Preflight
+  readonly #preflights: Preflights
   readonly #reports = new Map<string, StackReport>()
 
-  constructor(preflight: Preflight) {
-    this.#preflight = preflight
+  constructor(preflights: Preflights) {
+    this.#preflights = preflights
   }
 
   /** Of any path. Rejects with a Refusal where there is no image. */
   check(path: string, timeoutMs: number | null): Promise<StackReport> {
-    return this.#preflight.check(path, { users: true, timeoutMs: timeoutMs ?? CHECK_TIMEOUT_MS })
+    return this.#preflights.ofOthers.check(path, { users: true, timeoutMs: timeoutMs ?? CHECK_TIMEOUT_MS })
   }
 
   /** The last look at the image of an export, or one now. */
   async of(definition: ExportDefinition): Promise<StackReport> {
     const known = this.#reports.get(definition.name)
     if (known !== undefined) return known
-    return this.#look(definition, CHECK_TIMEOUT_MS)
+    return this.#look(this.#preflights.ofOthers, definition, CHECK_TIMEOUT_MS)
   }
 
   /** Codes of what is not safe under the image, as far as anybody has looked. */
@@ -53,7 +62,7 @@ export class ExportStacks {
   /** For an export that goes to standby: nobody waits for it. */
   lookSoon(definition: ExportDefinition): void {
     // What cannot be looked at is told by the standby itself.
-    void this.#look(definition, OPENING_TIMEOUT_MS).catch(() => undefined)
+    void this.#look(this.#preflights.ofOthers, definition, OPENING_TIMEOUT_MS).catch(() => undefined)
   }
 
   /**
@@ -63,10 +72,12 @@ export class ExportStacks {
   async pass(definition: ExportDefinition, allowedNow: readonly string[] = []): Promise<void> {
     const allowed = [...allowedNow, ...(definition.allowUnsafe ?? [])]
     for (const code of allowed) refuseUnlessUnsafeCode(code)
-    const report = await this.#look(definition, OPENING_TIMEOUT_MS).catch((error: unknown) => {
-      if (error instanceof Refusal) return null
-      throw error
-    })
+    const report = await this.#look(this.#preflights.ofOpenings, definition, OPENING_TIMEOUT_MS).catch(
+      (error: unknown) => {
+        if (error instanceof Refusal) return null
+        throw error
+      },
+    )
     if (report === null) return
     if (report.waitingFor !== null) {
       throw new Refusal('image-io', `${definition.path} does not answer: waited for ${report.waitingFor}`)
@@ -79,8 +90,8 @@ export class ExportStacks {
     this.#reports.delete(name)
   }
 
-  async #look({ name, path }: ExportDefinition, timeoutMs: number): Promise<StackReport> {
-    const report = await this.#preflight.check(path, { users: false, timeoutMs })
+  async #look(preflight: Preflight, { name, path }: ExportDefinition, timeoutMs: number): Promise<StackReport> {
+    const report = await preflight.check(path, { users: false, timeoutMs })
     this.#reports.set(name, report)
     return report
   }

@@ -25,6 +25,11 @@ const setting = process.env['INTERLOCKD_FAULT_POINT'] ?? ''
 const file = setting.startsWith('/') ? setting : null
 let armed = file === null && setting !== '' ? armFault(setting) : null
 
+/** Whether any of them may be something. */
+export function faultsAreArmed(): boolean {
+  return file !== null || armed !== null
+}
+
 export async function faultPoint(name: string): Promise<void> {
   if (file !== null) armed = rearm(file)
   if (armed === null || (armed.name !== '*' && armed.name !== name)) return

@@ -9,22 +9,23 @@
  * 2. A number above one's own means lost, however late one wakes up: numbers may have been pruned in between.
  * 3. An unreadable newest record is neither skipped nor repaired here. The newest `RECORDS_KEPT` are never removed.
  *
- * One call at a time, so that a dead file server costs one thread. There is no watching by the kernel: it would not see
+ * One call at a time, or several on one thread, so that a dead file server costs one thread. There is no watching by the kernel: it would not see
  * what other hosts do, and setting it up can hang the thread that asks. The directory is listed again and again instead,
  * by a watch that all homes of a daemon share.
  */
 
 import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
-import type { BlockingCall, BlockingResultOf, BlockingRunner } from '../blocking/calls.ts'
+import type { BlockingRunner } from '../blocking/calls.ts'
+
 import { assert, present } from '../foundation/assert.ts'
-import { faultPoint } from '../fault-points/fault-point.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { ERRNO, errnoName } from '../posix/errno.ts'
 import { DirectoryWatch } from './directory-watch.ts'
 import { RECORD_VERSION } from './home.ts'
 import type { Newest, OwnershipRecord, RecordDraft, RecordHome, SwapOutcome } from './home.ts'
 import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from './record-format.ts'
+import { runSteps } from './steps.ts'
 
 /** As many of the newest records stay, for operators and for whoever links late. */
 export const RECORDS_KEPT = 64
@@ -110,7 +111,7 @@ export class DirectoryHome implements RecordHome {
       const linked = await this.#runner.run({ kind: 'link', existingPath: path, createdPath: aside })
       if (linked === -ERRNO.EPERM) return path
       if (linked < 0 && linked !== -ERRNO.EEXIST) throw failure('link', aside, linked)
-      await this.#demand('make durable', this.#place(), { kind: 'syncDirectory', path: this.#place() })
+      await this.#makeDurable(this.#place())
       return aside
     })
   }
@@ -163,18 +164,7 @@ export class DirectoryHome implements RecordHome {
     const sequence = expected + 1
     const record: OwnershipRecord = { ...draft, version: RECORD_VERSION, sequence }
     const temporary = join(this.#place(), `.${numberText(sequence)}.${nonce}`)
-    await this.#demand('create', temporary, {
-      kind: 'createFile',
-      path: temporary,
-      bytes: encodeRecord(record, nonce),
-      mode: FILE_MODE,
-    })
-    await faultPoint('record: written')
-    const linked = await this.#link(temporary, sequence, nonce)
-    await faultPoint('record: linked')
-    if (linked) await this.#demand('make durable', this.#place(), { kind: 'syncDirectory', path: this.#place() })
-    await faultPoint('record: durable')
-    await this.#runner.run({ kind: 'removeFile', path: temporary })
+    const linked = await this.#write(temporary, sequence, encodeRecord(record, nonce), nonce)
     const names = (await this.#list()) ?? []
     const highest = numbersIn(names).at(-1) ?? 0
     await this.#prune(names, highest)
@@ -184,22 +174,38 @@ export class DirectoryHome implements RecordHome {
     return { won: false, newest: await this.#readNewest(), superseded: inTheLog ? record : null }
   }
 
-  /** True: the number is ours. */
-  async #link(temporary: string, sequence: number, nonce: string): Promise<boolean> {
+  /** True: the number is ours, and durable. */
+  async #write(temporary: string, sequence: number, bytes: Uint8Array, nonce: string): Promise<boolean> {
+    const removal = { kind: 'removeFile', path: temporary } as const
+    const [created = 0, linked = 0, durable = 0] = await runSteps(this.#runner, [
+      [{ kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }, 'record: written'],
+      [{ kind: 'link', existingPath: temporary, createdPath: this.#pathOf(sequence) }, 'record: linked'],
+      [{ kind: 'syncDirectory', path: this.#place() }, 'record: durable'],
+      [removal],
+    ])
+    if (created < 0) throw failure('create', temporary, created)
+    if (linked === 0) {
+      if (durable < 0) throw failure('make durable', this.#place(), durable)
+      return true
+    }
+    const isOurs = await this.#isOurs(sequence, nonce, linked).finally(() => this.#runner.run(removal))
+    if (isOurs) await this.#makeDurable(this.#place())
+    return isOurs
+  }
+
+  /** After a link that was answered by an error, which may be a lost reply. */
+  async #isOurs(sequence: number, nonce: string, linked: number): Promise<boolean> {
     const path = this.#pathOf(sequence)
-    const result = await this.#runner.run({ kind: 'link', existingPath: temporary, createdPath: path })
-    if (result === 0) return true
     const bytes = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: RECORD_BYTES_MAX })
     if (typeof bytes !== 'number') {
       const decoded = decodeRecord(bytes, sequence)
       return typeof decoded !== 'string' && decoded.nonce === nonce
     }
     // Whoever finds his number taken and gone again slept through all of its life.
-    if (bytes === -ERRNO.ENOENT && result === -ERRNO.EEXIST) return false
+    if (bytes === -ERRNO.ENOENT && linked === -ERRNO.EEXIST) return false
     const newest = bytes === -ERRNO.ENOENT ? numbersIn((await this.#list()) ?? []).at(-1) : undefined
     if (newest !== undefined && newest > sequence) return false
-    await this.#runner.run({ kind: 'removeFile', path: temporary })
-    throw failure('link', path, result)
+    throw failure('link', path, linked)
   }
 
   /** Best effort: what cannot be removed now is removed by a later swap. */
@@ -230,16 +236,12 @@ export class DirectoryHome implements RecordHome {
     const made = await this.#runner.run({ kind: 'makeDirectory', path: folder, mode: FOLDER_MODE })
     if (made < 0 && made !== -ERRNO.EEXIST) throw failure('create', folder, made)
     const parent = dirname(folder)
-    await this.#demand('make durable', parent, { kind: 'syncDirectory', path: parent })
+    await this.#makeDurable(parent)
   }
 
-  async #demand(
-    verb: string,
-    path: string,
-    call: Extract<BlockingCall, { kind: 'createFile' | 'syncDirectory' }>,
-  ): Promise<void> {
-    const result: BlockingResultOf<'createFile' | 'syncDirectory'> = await this.#runner.run(call)
-    if (result < 0) throw failure(verb, path, result)
+  async #makeDurable(path: string): Promise<void> {
+    const result = await this.#runner.run({ kind: 'syncDirectory', path })
+    if (result < 0) throw failure('make durable', path, result)
   }
 
   #place(): string {

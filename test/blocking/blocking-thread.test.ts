@@ -53,12 +53,17 @@ test('a bug in the thread rejects what is outstanding and closes every line', as
   ])
 })
 
-test('a pool replaces a thread that died, and uses no more threads than its bound', async () => {
+test('a pool replaces a thread that died, and starts no other for calls that are over soon', async () => {
   const missing = { result: -ERRNO.ENOENT }
   expect(await run('pool')).toEqual([
     { doomed: { rejected: 'BlockingThreadGone' } },
-    { busy: 2, results: [missing, missing, missing], afterwards: 0 },
+    { results: [missing, missing, missing], afterwards: 0 },
+    { more: 0 },
   ])
+})
+
+test('a pool uses no more threads than its bound', async () => {
+  expect(await run('poolBound', join(temporaryDirectory(), 'fifo'))).toEqual([{ busy: 2, more: 0 }, { released: true }])
 })
 
 test('a call that hangs has none of the calls of a pool behind it', async () => {
@@ -69,7 +74,10 @@ test('a call that hangs has none of the calls of a pool behind it', async () => 
 })
 
 test('threads that only a moment needed leave, although calls never cease', async () => {
-  expect(await run('poolRetires')).toEqual([{ many: true, few: true }, { finished: 64 }])
+  expect(await run('poolRetires', join(temporaryDirectory(), 'fifo'))).toEqual([
+    { many: true, few: true },
+    { finished: 64 },
+  ])
 })
 
 test('an idle thread keeps no process alive', async () => {

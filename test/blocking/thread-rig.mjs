@@ -21,6 +21,20 @@ const outcomeOf = (promise) =>
     (error) => ({ rejected: error.name }),
   )
 
+const threadCount = () => readdirSync('/proc/self/task').length
+
+async function until(isTrue) {
+  const deadlineMs = performance.now() + 30_000
+  while (!isTrue() && performance.now() < deadlineMs) await new Promise((resolve) => setTimeout(resolve, 10))
+}
+
+/** So many calls that hang: opened for writing only, a FIFO without a reader does. */
+function openFifo(pool, path, count) {
+  execFileSync('mkfifo', [path])
+  const call = { kind: 'open', path, flags: constants.O_WRONLY, mode: 0 }
+  return Array.from({ length: count }, () => pool.run(call))
+}
+
 const scenarios = {
   /** Calls one after the other, and several at once: answered in order. */
   async order(path) {
@@ -94,22 +108,36 @@ const scenarios = {
     await thread.close()
   },
 
-  /** A pool replaces a thread that died, and gives each call of a busy time a thread of its own up to its bound. */
+  /** A pool replaces a thread that died, and starts no other for calls that need not wait for it. */
   async pool() {
     const pool = new BlockingPool('pool', 2)
     const list = () => outcomeOf(pool.run({ kind: 'removeFile', path: '/nonexistent/file' }))
     say({ doomed: await outcomeOf(pool.run({ kind: 'no such call' })) })
-    const calls = [list(), list(), list()]
-    say({ busy: pool.busyCount, results: await Promise.all(calls), afterwards: pool.busyCount })
+    say({ results: await Promise.all([list(), list(), list()]), afterwards: pool.busyCount })
+    const before = threadCount()
+    await Promise.all([list(), list(), list()])
+    say({ more: threadCount() - before })
+    await pool.close()
+  },
+
+  /** Calls that hang get a thread each, up to the bound, and the one that found none is made once there is one. */
+  async poolBound(fifoPath) {
+    const pool = new BlockingPool('pool', 2)
+    const stuck = openFifo(pool, fifoPath, 3)
+    await until(() => pool.busyCount === 2)
+    const before = threadCount()
+    await new Promise((resolve) => setTimeout(resolve, 100))
+    say({ busy: pool.busyCount, more: threadCount() - before })
+    const reader = openSync(fifoPath, constants.O_RDONLY | constants.O_NONBLOCK)
+    say({ released: (await Promise.all(stuck)).every((descriptor) => descriptor >= 0) })
+    closeSync(reader)
     await pool.close()
   },
 
   /** A call that hangs has none of the pool's other calls behind it, however many come at once. */
   async poolStuck(fifoPath) {
-    execFileSync('mkfifo', [fifoPath])
     const pool = new BlockingPool('pool', 2)
-    // Opened for writing only, a FIFO without a reader hangs.
-    const stuck = pool.run({ kind: 'open', path: fifoPath, flags: constants.O_WRONLY, mode: 0 })
+    const [stuck] = openFifo(pool, fifoPath, 1)
     const calls = Array.from({ length: 20 }, () => pool.run({ kind: 'listDirectory', path: '/' }))
     const answered = await Promise.all(calls)
     say({ answered: answered.length, busy: pool.busyCount })
@@ -120,20 +148,22 @@ const scenarios = {
   },
 
   /** Threads that a moment needed leave, although calls never cease; and a close finishes what waits. */
-  async poolRetires() {
-    const threads = () => readdirSync('/proc/self/task').length
+  async poolRetires(fifoPath) {
     const pool = new BlockingPool('pool', 8)
-    const before = threads()
+    const before = threadCount()
     const list = () => pool.run({ kind: 'listDirectory', path: '/' })
-    const burst = Array.from({ length: 64 }, list)
-    const many = threads() - before
-    await Promise.all(burst)
+    const stuck = openFifo(pool, fifoPath, 8)
+    await until(() => pool.busyCount === 8)
+    const many = threadCount() - before
+    const reader = openSync(fifoPath, constants.O_RDONLY | constants.O_NONBLOCK)
+    await Promise.all(stuck)
+    closeSync(reader)
     const deadlineMs = performance.now() + 30_000
-    while (threads() - before > 2 && performance.now() < deadlineMs) {
+    while (threadCount() - before > 2 && performance.now() < deadlineMs) {
       await list()
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
-    say({ many: many >= 8, few: threads() - before <= 2 })
+    say({ many: many >= 8, few: threadCount() - before <= 2 })
     const last = Array.from({ length: 64 }, list)
     await pool.close()
     say({ finished: (await Promise.all(last)).length })

@@ -29,6 +29,8 @@ const SLOW_MS = 1_500
 const RECORD_SLOW_MS = 100
 /** etcd begins with a file of 64 MiB that is mostly nothing. */
 const RECORD_DISK_BYTES = 256 * MEBIBYTE
+/** As long as a standby waits at least in earnest; what a daemon kept from its last work is gone by then. */
+const IDLE_MS = 700
 const ROUNDS = Number(process.env['INTERLOCKD_TEST_ROUNDS'] ?? 3)
 const OVERLAPPING = 8_192
 const ELSEWHERE = 65_536
@@ -70,6 +72,7 @@ async function beginMoving({ scratch, disk, source, destination }: Hosts): Promi
   disk.holdWrites(true)
   const first = old.send('WRITE', { offset: OVERLAPPING, data: OLD })
   await eventually('the write in the disk', () => disk.log.inDisk().length > 0)
+  await sleep(IDLE_MS)
   return { fresh, first }
 }
 

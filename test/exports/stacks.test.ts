@@ -27,8 +27,10 @@ function ext4Over(link: string): Recording {
   }
 }
 
-const isLocal = (recording: Recording): Promise<boolean> =>
-  new ExportStacks(new Preflight(recordedRunner(recording))).isLocal(DEFINITION)
+function isLocal(recording: Recording): Promise<boolean> {
+  const preflight = new Preflight(recordedRunner(recording))
+  return new ExportStacks({ ofOpenings: preflight, ofOthers: preflight }).isLocal(DEFINITION)
+}
 
 describe('the storage under a local file system', () => {
   test('is local on a disk of this host', async () => {

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
-import type { BlockingCall, BlockingResultOf, BlockingRunner } from '../../src/blocking/calls.ts'
+import type { BlockingCall, BlockingResult, BlockingResultOf, BlockingRunner } from '../../src/blocking/calls.ts'
 import { DirectoryHome, RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
 import type { Newest, OwnershipRecord } from '../../src/ownership/home.ts'
 import { sequenceOf } from '../../src/ownership/home.ts'
@@ -22,10 +22,26 @@ function twoHosts(): Hosts {
   return { folder, home: DirectoryHome.at(inlineRunner, folder), other: DirectoryHome.at(inlineRunner, folder) }
 }
 
+/** Calls that are asked for in turn come to the runner one by one. */
+function oneByOne(runner: BlockingRunner): BlockingRunner {
+  return {
+    async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
+      if (call.kind !== 'inTurn') return runner.run(call)
+      const results: number[] = []
+      for (const each of call.calls) {
+        results.push(await runner.run(each))
+        if ((results.at(-1) ?? 0) < 0) break
+      }
+      const answer: BlockingResult = results
+      return answer as BlockingResultOf<C['kind']>
+    },
+  }
+}
+
 /** Runs `before` ahead of the first call of that kind, and may answer the call itself. */
 function disturbed(kind: BlockingCall['kind'], before: () => Promise<number | undefined>): BlockingRunner {
   let done = false
-  return {
+  return oneByOne({
     async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
       if (call.kind === kind && !done) {
         done = true
@@ -34,13 +50,13 @@ function disturbed(kind: BlockingCall['kind'], before: () => Promise<number | un
       }
       return inlineRunner.run(call)
     },
-  }
+  })
 }
 
 /** The first link is made, `meanwhile` happens, and the answer is that the name was taken. */
 function deafRunner(meanwhile: () => Promise<void> = () => Promise.resolve()): BlockingRunner {
   let heard = false
-  return {
+  return oneByOne({
     async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
       const result = await inlineRunner.run(call)
       if (call.kind !== 'link' || heard) return result
@@ -48,16 +64,16 @@ function deafRunner(meanwhile: () => Promise<void> = () => Promise.resolve()): B
       await meanwhile()
       return -ERRNO.EEXIST as BlockingResultOf<C['kind']>
     },
-  }
+  })
 }
 
 /** No link is ever made. */
-const muteRunner: BlockingRunner = {
+const muteRunner: BlockingRunner = oneByOne({
   run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
     if (call.kind !== 'link') return inlineRunner.run(call)
     return Promise.resolve(-ERRNO.EIO as BlockingResultOf<C['kind']>)
   },
-}
+})
 
 async function recordOf(newest: Newest | Promise<Newest>): Promise<OwnershipRecord> {
   const settled = await newest
@@ -182,13 +198,13 @@ test('a lost reply to a link is no lost race', async () => {
   await grow(home, 1)
   for (const errno of [ERRNO.EEXIST, ERRNO.EIO]) {
     let calls: BlockingCall[] = []
-    const deaf: BlockingRunner = {
+    const deaf = oneByOne({
       async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
         calls.push(call)
         const result = await inlineRunner.run(call)
         return call.kind === 'link' ? (-errno as BlockingResultOf<C['kind']>) : result
       },
-    }
+    })
     const expected = sequenceOf(await home.readNewest())
     expect((await DirectoryHome.at(deaf, folder).compareAndSwap(expected, draftOf())).won).toBe(true)
     expect(calls.filter(({ kind }) => kind === 'link')).toHaveLength(1)
