@@ -176,12 +176,13 @@ export class DirectoryHome implements RecordHome {
 
   /** True: the number is ours, and durable. */
   async #write(temporary: string, sequence: number, bytes: Uint8Array, nonce: string): Promise<boolean> {
+    const createdPath = this.#pathOf(sequence)
     const removal = { kind: 'removeFile', path: temporary } as const
     const [created = 0, linked = 0, durable = 0] = await runSteps(this.#runner, [
-      [{ kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }, 'record: written'],
-      [{ kind: 'link', existingPath: temporary, createdPath: this.#pathOf(sequence) }, 'record: linked'],
-      [{ kind: 'syncDirectory', path: this.#place() }, 'record: durable'],
-      [removal],
+      { call: { kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }, faultPoint: 'record: written' },
+      { call: { kind: 'link', existingPath: temporary, createdPath }, faultPoint: 'record: linked' },
+      { call: { kind: 'syncDirectory', path: this.#place() }, faultPoint: 'record: durable' },
+      { call: removal },
     ])
     if (created < 0) throw failure('create', temporary, created)
     if (linked === 0) {

@@ -6,14 +6,17 @@
 import type { BlockingRunner, PlainCall } from '../blocking/calls.ts'
 import { faultPoint, faultsAreArmed } from '../fault-points/fault-point.ts'
 
-/** A call, and the fault point, if any, that is passed once it has been answered without an error. */
-export type Step = readonly [call: PlainCall, behind?: string]
+export interface Step {
+  readonly call: PlainCall
+  /** Passed once the call has been answered without an error. */
+  readonly faultPoint?: string
+}
 
 /** The answers of those that ran: fewer than were asked for where the last one failed. */
 export async function runSteps(runner: BlockingRunner, steps: readonly Step[]): Promise<readonly number[]> {
-  if (!faultsAreArmed()) return runner.run({ kind: 'inTurn', calls: steps.map(([call]) => call) })
+  if (!faultsAreArmed()) return runner.run({ kind: 'inTurn', calls: steps.map(({ call }) => call) })
   const results: number[] = []
-  for (const [call, behind] of steps) {
+  for (const { call, faultPoint: behind } of steps) {
     const result = await runner.run(call)
     results.push(result)
     if (result < 0) break
