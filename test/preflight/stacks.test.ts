@@ -270,12 +270,12 @@ describe('block devices', () => {
     expect(report.codes).toContain('volatile-memory')
   })
 
-  test('a network block device: with a timeout, without one, and where that cannot be seen', async () => {
+  test('a network block device: with a timeout, without one, over two connections, and where it cannot be seen', async () => {
     const port = await freePort()
     const server = startProgram(scratch, 'nbdkit', ['-f', '-i', '127.0.0.1', '-p', String(port), 'memory', '16M'])
     await server.until('nbdkit', 5_000, () => server.running)
     const attach = (device: string): string => `nbd-client ${HOST_ADDRESS} ${port} ${device} -N ''`
-    await machine.check(`${attach('/dev/nbd0')} -t 7; ${attach('/dev/nbd1')}`)
+    await machine.check(`${attach('/dev/nbd0')} -t 7; ${attach('/dev/nbd1')}; ${attach('/dev/nbd2')} -C 2`)
     const timed = await check('/dev/nbd0')
     expect(timed.codes).toEqual(['remote-device', 'nbd-timeout'])
     expect(timed.layers[0]?.words).toContain('7 s')
@@ -283,7 +283,8 @@ describe('block devices', () => {
     await machine.check('mount -t debugfs debugfs /sys/kernel/debug')
     expect((await check('/dev/nbd0')).codes).toEqual(['remote-device', 'nbd-timeout'])
     expect((await check('/dev/nbd1')).codes).toEqual(['remote-device'])
-    await machine.check('nbd-client -d /dev/nbd0; nbd-client -d /dev/nbd1')
+    expect((await check('/dev/nbd2')).codes).toEqual(['remote-device', 'nbd-timeout'])
+    await machine.check('for number in 0 1 2; do nbd-client -d "/dev/nbd$number"; done')
   })
 })
 

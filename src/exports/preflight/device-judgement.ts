@@ -231,13 +231,13 @@ function judgeNbd(path: string, make: MakeOf<'nbd'>): Finding[] {
     findings.push({
       code: 'nbd-timeout-unknown',
       detail: `whether ${path} gives up on a request after a while cannot be seen (debugfs is not mounted or not readable)`,
-      mend: 'it must be attached without a timeout (nbd-client without -t)',
+      mend: 'it must be attached without a timeout, over one connection (nbd-client without -t and -C)',
     })
   } else if (make.timeoutMs > 0) {
     findings.push({
       code: 'nbd-timeout',
       detail: `${path} gives up on a request after ${Math.round(make.timeoutMs / 1000)} s while the server may still carry it out`,
-      mend: 'attach it without a timeout (nbd-client without -t)',
+      mend: 'attach it without a timeout, over one connection (nbd-client without -t and -C)',
     })
   }
   return findings

@@ -161,18 +161,23 @@ async function findArray(machine: Machine, folder: string): Promise<DeviceMake> 
   }
 }
 
-/** The kernel's own words for the timeout are in debugfs; the queue's are 30 s also where there is none. */
+/**
+ * The kernel's own words for the timeout are in debugfs; the queue's are 30 s also where there is none. With several
+ * connections, of which each has a queue, the queue's counts all the same: what is late is sent again over another one.
+ */
 const NBD_QUEUE_DEFAULT_MS = 30_000
 
 async function findNbd(machine: Machine, folder: string, name: string): Promise<DeviceMake> {
   const { pid, 'queue/io_timeout': queue } = await machine.texts(folder, ['pid', 'queue/io_timeout'])
   const { timeout } = await machine.texts(`/sys/kernel/debug/nbd/${name}`, ['timeout'])
-  return { type: 'nbd', attached: pid !== null, timeoutMs: nbdTimeoutMs(timeout, queue) }
+  const connections = (await machine.names(`${folder}/mq`)).length
+  return { type: 'nbd', attached: pid !== null, timeoutMs: nbdTimeoutMs(timeout, queue, connections) }
 }
 
 /** debugfs counts in ticks of an unknown length, but 0 is 0. */
-function nbdTimeoutMs(debugText: string | null, queueText: string | null): number | null {
+function nbdTimeoutMs(debugText: string | null, queueText: string | null, connections: number): number | null {
   const queueMs = queueText === null ? null : Number(queueText)
+  if (connections > 1) return queueMs ?? NBD_QUEUE_DEFAULT_MS
   if (debugText !== null && Number(debugText) === 0) return 0
   if (debugText !== null) return queueMs ?? MILLISECONDS
   return queueMs === null || queueMs === NBD_QUEUE_DEFAULT_MS ? null : queueMs

@@ -167,6 +167,17 @@ describe('block devices', () => {
     expect(await codesOf(saying('1750\n'))).toEqual(['remote-device', 'nbd-timeout'])
   })
 
+  test('an nbd over several connections has a timeout, whatever it was given', async () => {
+    const over = (connections: Readonly<Record<string, string>>): Recording => {
+      const queue = { pid: '1\n', 'queue/io_timeout': '30000\n', ...connections }
+      const recording = device('43:0', '../../devices/virtual/block/nbd0', queue)
+      return { ...recording, texts: { ...recording.texts, '/sys/kernel/debug/nbd/nbd0/timeout': '0\n' } }
+    }
+    expect(await codesOf(over({ 'mq/0/nr_tags': '128\n' }))).toEqual(['remote-device'])
+    const two = { 'mq/0/nr_tags': '128\n', 'mq/1/nr_tags': '128\n' }
+    expect(await codesOf(over(two))).toEqual(['remote-device', 'nbd-timeout'])
+  })
+
   test('a name with a slash, which /sys writes with an exclamation mark', async () => {
     const { layers } = await lookAt(device('104:0', '../../devices/pci0/cciss0/block/cciss!c0d0', {}), '/dev/image')
     expect(layers[0]?.words).toContain('/dev/cciss/c0d0')
