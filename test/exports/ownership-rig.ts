@@ -4,7 +4,16 @@
  * has put them elsewhere: the same tests run over every home.
  */
 
-import { readdirSync, readFileSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  readdirSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { expect } from 'vitest'
 import { DirectoryHome } from '../../src/ownership/directory-home.ts'
@@ -41,6 +50,13 @@ export interface StallingPlace {
   stall(stalled: boolean): Promise<void>
 }
 
+/** One that can go out of everybody's reach, and come back with what it had. */
+export interface PassingPlace {
+  readonly place: RecordPlace
+  leave(): Promise<void>
+  comeBack(): Promise<void>
+}
+
 export interface RecordPlaces {
   readonly ownership: HomeName
   /** Of an image without a declared id, which is exported as `vda`. */
@@ -50,6 +66,7 @@ export interface RecordPlaces {
   /** One whose bytes are in that directory, of whichever disk. */
   within(scratch: Scratch, directory: string): Promise<RecordPlace>
   stalling(scratch: Scratch): Promise<StallingPlace>
+  passing(scratch: Scratch): Promise<PassingPlace>
 }
 
 /** As a crash of the disk, or a hand, leaves it. */
@@ -97,6 +114,21 @@ const directories: RecordPlaces = {
     symlinkSync(fileSystem.path, join(directory, 'vda'))
     return { place: folderPlaceIn(directory), stall: (stalled) => fileSystem.freeze(stalled) }
   },
+  passing: (scratch) => {
+    const directory = scratch.directory('records')
+    const away = join(scratch.directory('away'), 'records')
+    const leave = (): Promise<void> => {
+      renameSync(directory, away)
+      writeFileSync(directory, '')
+      return Promise.resolve()
+    }
+    const comeBack = (): Promise<void> => {
+      unlinkSync(directory)
+      renameSync(away, directory)
+      return Promise.resolve()
+    }
+    return Promise.resolve({ place: folderPlaceIn(directory), leave, comeBack })
+  },
 }
 
 let places = directories
@@ -122,6 +154,10 @@ export function placeWithin(scratch: Scratch, directory: string): Promise<Record
 
 export function stallingPlace(scratch: Scratch): Promise<StallingPlace> {
   return places.stalling(scratch)
+}
+
+export function passingPlace(scratch: Scratch): Promise<PassingPlace> {
+  return places.passing(scratch)
 }
 
 export function placeOf(path: string): RecordPlace {

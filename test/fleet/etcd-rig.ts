@@ -96,6 +96,17 @@ export function placesIn(cluster: () => EtcdCluster): RecordPlaces {
       }
       return { place: { ...place(prefix), settings }, stall }
     },
+    passing: async (scratch) => {
+      const passing = await startEtcd(scratch)
+      const comeBack = (): Promise<void> => {
+        for (const member of passing.members) member.start()
+        return passing.ready()
+      }
+      const leave = async (): Promise<void> => {
+        for (const member of passing.members) await member.stop()
+      }
+      return { place: placesIn(() => passing).apart(scratch), leave, comeBack }
+    },
   }
 }
 

@@ -6,6 +6,7 @@
 import { expect, test } from 'vitest'
 import type { Newest, OwnershipRecord, RecordHome } from '../../src/ownership/home.ts'
 import { sequenceOf } from '../../src/ownership/home.ts'
+import { repairRecord } from '../../src/ownership/record-repair.ts'
 import { eventually } from '../support/eventually.ts'
 import { draftOf, HOLDER, OTHER, receiptOf } from './record-samples.ts'
 
@@ -23,6 +24,7 @@ export interface HomeRig {
 }
 
 const RACES = 20
+const CAREFUL = { nobodyWrites: false }
 /** Every slot of a worker, each in a list. */
 const LONGEST = 8192
 
@@ -36,6 +38,27 @@ async function grow(home: RecordHome, count: number): Promise<void> {
   for (let each = 0; each < count; each++) {
     const outcome = await home.compareAndSwap(sequenceOf(await home.readNewest()), draftOf())
     expect(outcome.won).toBe(true)
+  }
+}
+
+/** The same home, where something happens as soon as a record has been set aside. */
+function withAfterwards(home: RecordHome, happens: () => Promise<void>): RecordHome {
+  return {
+    kind: home.kind,
+    shared: home.shared,
+    describe: () => home.describe(),
+    locate: (realPath) => {
+      home.locate(realPath)
+    },
+    readNewest: () => home.readNewest(),
+    readAll: async () => (await home.readAll?.()) ?? [],
+    setAside: async (sequence) => {
+      const aside = (await home.setAside?.(sequence)) ?? ''
+      await happens()
+      return aside
+    },
+    compareAndSwap: (expected, draft) => home.compareAndSwap(expected, draft),
+    close: () => home.close(),
   }
 }
 
@@ -109,6 +132,27 @@ export function recordHomeContract(makeRig: () => Promise<HomeRig>): void {
     expect((await other.compareAndSwap(2, draftOf())).won).toBe(false)
     expect((await home.compareAndSwap(sequenceOf(newest), draftOf())).won).toBe(true)
     expect((await recordOf(other.readNewest())).sequence).toBe(4)
+  })
+
+  test('of two that repair at once one wins', async () => {
+    const { home, other, spoil } = await makeRig()
+    await grow(home, 1)
+    await spoil()
+    const ends = await Promise.allSettled([repairRecord(home, CAREFUL), repairRecord(other, CAREFUL)])
+    expect(ends.filter(({ status }) => status === 'fulfilled')).toHaveLength(1)
+    expect(await recordOf(home.readNewest())).toMatchObject({ sequence: 3, state: 'fenced' })
+  })
+
+  test('a holder that writes while its record is repaired wins', async () => {
+    const { home, other, spoil } = await makeRig()
+    await grow(home, 1)
+    await spoil()
+    // A holder that lives does not read before it writes: it has its own record in mind.
+    const overtaken = withAfterwards(home, async () => {
+      await other.compareAndSwap(2, draftOf({ state: 'closing', closeReason: 'handover' }))
+    })
+    await expect(repairRecord(overtaken, CAREFUL)).rejects.toMatchObject({ code: 'held-by-other' })
+    expect(await recordOf(home.readNewest())).toMatchObject({ sequence: 3, state: 'closing' })
   })
 
   test('a record that was copied to another number is foreign', async () => {

@@ -91,28 +91,6 @@ test('setting aside can be asked for again, and leaves alone what can have no se
   await expect(home.setAside(9)).rejects.toMatchObject({ code: 'record-io' })
 })
 
-test('of two that repair at once, or of a holder that writes meanwhile, one wins', async () => {
-  const { folder, home } = await tornLog()
-  const holder = DirectoryHome.at(inlineRunner, folder)
-  const overtaken: RecordHome = {
-    kind: 'directory',
-    shared: true,
-    describe: () => folder,
-    locate: () => undefined,
-    readNewest: () => home.readNewest(),
-    readAll: () => home.readAll(),
-    // A holder that lives does not read before it writes: it has its own record in mind.
-    setAside: async (sequence) => {
-      await holder.compareAndSwap(2, draftOf({ state: 'closing', closeReason: 'handover' }))
-      return home.setAside(sequence)
-    },
-    compareAndSwap: (expected, draft) => home.compareAndSwap(expected, draft),
-    close: () => home.close(),
-  }
-  await expect(repairRecord(overtaken, CAREFUL)).rejects.toMatchObject({ code: 'held-by-other' })
-  expect(await home.readNewest()).toMatchObject({ record: { state: 'closing' } })
-})
-
 test('a home that knows its newest record only is asked for that', async () => {
   const { home } = await tornLog()
   const short: RecordHome = {
