@@ -291,7 +291,7 @@ test('a migration that is cancelled goes on under the same generation, unless so
   expect((await source.close('vda')).receipt.generation).toBe(1)
 })
 
-test('an early close lets go of the locks that keep QEMU off; cancelled, it takes them again, or it does not go on', async () => {
+test("an early close lets go of QEMU's locks; cancelled, it takes them again, or it does not go on", async () => {
   const rig = await makeRig()
   const { scratch, disk, source } = rig
   const other = openFile(disk.path, OPEN.readWrite)
