@@ -53,7 +53,7 @@ async function run({ settings, file }: Extract<Invocation, { kind: 'run' }>): Pr
     return
   }
   const { configuration, warnings } = loaded
-  const log = makeLog(configuration.log.level, configuration.log.format)
+  const log = await makeLog(configuration.log.level, configuration.log.format)
   for (const warning of warnings) log.warn(warning)
   // Only now: a verdict on a file needs neither the HTTP server nor the calls of the kernel.
   const { runDaemon } = await import('./run-daemon.ts')

@@ -7,7 +7,6 @@
 import { writeSync } from 'node:fs'
 import { pino } from 'pino'
 import type { Logger } from 'pino'
-import { prettyFactory } from 'pino-pretty'
 import type { LogFormat, LogLevel } from '../config/configuration.ts'
 
 const STANDARD_ERROR = 2
@@ -16,13 +15,19 @@ const RETRY_MS = 10
 
 const pause = new Int32Array(new SharedArrayBuffer(4))
 
-export function makeLog(level: LogLevel, format: LogFormat): Logger {
-  const prettify = format === 'pretty' ? prettyFactory({ colorize: process.stderr.isTTY, sync: true }) : undefined
+export async function makeLog(level: LogLevel, format: LogFormat): Promise<Logger> {
+  const prettify = format === 'pretty' ? await prettifier() : undefined
   const write = (line: string): void => {
     writeLine(prettify === undefined ? line : prettify(line))
   }
   const formatters = { level: (label: string) => ({ level: label }) }
   return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters }, { write })
+}
+
+/** Loaded only for people: a daemon that machines read starts without it. */
+async function prettifier(): Promise<(line: string) => string> {
+  const { prettyFactory } = await import('pino-pretty')
+  return prettyFactory({ colorize: process.stderr.isTTY, sync: true })
 }
 
 /** Also for what is said before there is a log. */

@@ -3,7 +3,6 @@
  * gives it the requests of its sockets. Every error leaves as a problem document, also those that no route ever sees.
  */
 
-import swagger from '@fastify/swagger'
 import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController } from 'fastify'
@@ -62,16 +61,30 @@ export async function buildControlApp(parts: ControlParts): Promise<ControlApp> 
     done()
   })
   const methods = collectMethods(app)
-  await app.register(swagger, describeApi(parts.facts.version))
+  declareRoutes(app, parts)
+  app.get('/v1/openapi.json', { schema: { hide: true } }, () => describeRoutes(parts))
+  refuseOtherMethods(app, methods)
+  await app.ready()
+  return app
+}
+
+function declareRoutes(app: ControlApp, parts: ControlParts): void {
   const repeatable = new Repeatable(new IdempotencyMemory())
   exportRoutes(app, parts.verbs, repeatable)
   evacuationRoute(app, parts.verbs, repeatable)
   ownershipRoutes(app, parts.verbs, parts.facts.version)
   observationRoutes(app, parts)
-  app.get('/v1/openapi.json', { schema: { hide: true } }, (_request, reply) => reply.send(nameSchemas(app.swagger())))
-  refuseOtherMethods(app, methods)
+}
+
+/** By the same routes in an application that serves nobody: few ask, and no start has to load what describes them. */
+async function describeRoutes(parts: ControlParts): Promise<object> {
+  const { default: swagger } = await import('@fastify/swagger')
+  const app: ControlApp = Fastify({ loggerInstance: parts.log }).withTypeProvider<TypeBoxTypeProvider>()
+  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  await app.register(swagger, describeApi(parts.facts.version))
+  declareRoutes(app, parts)
   await app.ready()
-  return app
+  return nameSchemas(app.swagger())
 }
 
 /** Which methods each address takes, known once all routes are declared. */
