@@ -106,12 +106,14 @@ export class BlockingPool implements BlockingRunner {
     return this.#threads.find((thread) => thread.outstanding === 0) ?? null
   }
 
-  /** As long as calls wait, unless there are as many as there may be. */
+  /** Where calls still wait then. Once it has come up, or another one is free, it is looked whether they do. */
   #startThreadSoon(): void {
     this.#patience ??= setTimeout(() => {
       this.#patience = null
-      if (!this.#isStarting) this.#startThread()
-      if (this.#waiting.length > 0) this.#startThreadSoon()
+      // What has been answered by now is heard first.
+      setImmediate(() => {
+        if (this.#waiting.length > 0 && !this.#isStarting) this.#startThread()
+      })
     }, PATIENCE_MS)
   }
 

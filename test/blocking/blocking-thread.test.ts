@@ -58,7 +58,7 @@ test('a pool replaces a thread that died, and starts no other for calls that are
   expect(await run('pool')).toEqual([
     { doomed: { rejected: 'BlockingThreadGone' } },
     { results: [missing, missing, missing], afterwards: 0 },
-    { more: 0 },
+    { fewest: 0 },
   ])
 })
 

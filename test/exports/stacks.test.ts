@@ -32,6 +32,14 @@ function isLocal(recording: Recording): Promise<boolean> {
   return new ExportStacks({ ofOpenings: preflight, ofOthers: preflight }).isLocal(DEFINITION)
 }
 
+test('a look for an opening waits for none of the threads that hang in looks at other paths', async () => {
+  const hanging = new Preflight({ run: () => new Promise(() => undefined) })
+  const answering = new Preflight(recordedRunner(ext4Over('../../devices/pci0000:00/ata1/host0/target0:0:0/block/sdb')))
+  const stacks = new ExportStacks({ ofOpenings: answering, ofOthers: hanging })
+  await stacks.pass(DEFINITION)
+  expect(await stacks.of(DEFINITION)).toMatchObject({ path: IMAGE, waitingFor: null })
+})
+
 describe('the storage under a local file system', () => {
   test('is local on a disk of this host', async () => {
     expect(await isLocal(ext4Over('../../devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sdb'))).toBe(true)
