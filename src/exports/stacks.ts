@@ -36,10 +36,10 @@ export class ExportStacks {
     return this.#preflights.ofOthers.check(path, { users: true, timeoutMs: timeoutMs ?? CHECK_TIMEOUT_MS })
   }
 
-  /** The last look at the image of an export, or one now. */
+  /** The last look at the image of an export that was finished, or one now. */
   async of(definition: ExportDefinition): Promise<StackReport> {
     const known = this.#reports.get(definition.name)
-    if (known !== undefined) return known
+    if (known?.waitingFor === null) return known
     return this.#look(this.#preflights.ofOthers, definition, CHECK_TIMEOUT_MS)
   }
 

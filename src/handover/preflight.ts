@@ -4,6 +4,7 @@
  * later, with the guest waiting, is to fail here. It changes nothing but the sequence of the source's record.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlProblem } from '../client/index.ts'
 import type { ControlClient, StackReport } from '../client/index.ts'
 import { ask } from './errand.ts'
@@ -13,6 +14,10 @@ import type { SameImageProof } from './same-image.ts'
 import { sameImageFindings } from './same-image.ts'
 import type { HandoverTerms } from './terms.ts'
 import type { Answering, Disk, View } from './view.ts'
+
+/** What a busy host has not found out at once it has after a while; what hangs never has. */
+const STACK_PATIENCE_MS = 10_000
+const STACK_INTERVAL_MS = 100
 
 export type FindingSeverity = 'refuses' | 'condition' | 'note'
 
@@ -191,14 +196,21 @@ async function stackFindings(
   accepted: readonly string[],
   options: ErrandOptions,
 ): Promise<Finding[]> {
-  let report: StackReport
   try {
-    report = await ask(client, (daemon, signal) => daemon.stack(name, { signal }), options)
+    return judgeStack(end, await stackOf(name, client, options), accepted)
   } catch (error) {
     if (!(error instanceof ControlProblem)) throw error
     return [{ code: 'stack-unknown', severity: 'refuses', end, detail: error.message, mend: 'as the detail says' }]
   }
-  return judgeStack(end, report, accepted)
+}
+
+async function stackOf(name: string, client: ControlClient, options: ErrandOptions): Promise<StackReport> {
+  const deadlineMs = performance.now() + STACK_PATIENCE_MS
+  for (;;) {
+    const report = await ask(client, (daemon, signal) => daemon.stack(name, { signal }), options)
+    if (report.waitingFor === null || performance.now() >= deadlineMs) return report
+    await sleep(STACK_INTERVAL_MS)
+  }
 }
 
 function judgeStack(end: End, report: StackReport, accepted: readonly string[]): Finding[] {

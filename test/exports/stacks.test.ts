@@ -1,9 +1,10 @@
 /**
- * What a reboot of this host proves depends on what is under the image: writes that it had submitted to a disk of its own
- * are over, those that it had sent over a network may still be on their way.
+ * Who looks at what is under an image, and what is kept of it. What a reboot of this host proves depends on that: writes
+ * that it had submitted to a disk of its own are over, those that it had sent over a network may still be on their way.
  */
 
 import { describe, expect, test } from 'vitest'
+import type { BlockingRunner } from '../../src/blocking/calls.ts'
 import { Preflight } from '../../src/exports/preflight/preflight.ts'
 import { ExportStacks } from '../../src/exports/stacks.ts'
 import type { ExportDefinition } from '../../src/exports/verbs.ts'
@@ -15,6 +16,7 @@ const DEFINITION: ExportDefinition = {
   ...{ name: 'vda', path: IMAGE, description: '', imageId: null, readOnly: false, durability: 'sync' },
   ...{ clients: 'exclusive', standby: false, standbyReads: 'serve', clusterLocks: false, cache: 'direct' },
 }
+const OWN_DISK = '../../devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sdb'
 
 /** ext4, over a disk that the kernel reaches as the link says. */
 function ext4Over(link: string): Recording {
@@ -34,15 +36,33 @@ function isLocal(recording: Recording): Promise<boolean> {
 
 test('a look for an opening waits for none of the threads that hang in looks at other paths', async () => {
   const hanging = new Preflight({ run: () => new Promise(() => undefined) })
-  const answering = new Preflight(recordedRunner(ext4Over('../../devices/pci0000:00/ata1/host0/target0:0:0/block/sdb')))
+  const answering = new Preflight(recordedRunner(ext4Over(OWN_DISK)))
   const stacks = new ExportStacks({ ofOpenings: answering, ofOthers: hanging })
   await stacks.pass(DEFINITION)
   expect(await stacks.of(DEFINITION)).toMatchObject({ path: IMAGE, waitingFor: null })
 })
 
+test('what a look did not come to know is asked for again', async () => {
+  const runner = recordedRunner(ext4Over(OWN_DISK))
+  let answer = (): void => undefined
+  const asked = new Promise<void>((resolve) => {
+    answer = resolve
+  })
+  const slow: BlockingRunner = {
+    run: async (call) => {
+      await asked
+      return runner.run(call)
+    },
+  }
+  const stacks = new ExportStacks({ ofOpenings: new Preflight(slow), ofOthers: new Preflight(slow) })
+  expect((await stacks.of(DEFINITION)).waitingFor).not.toBeNull()
+  answer()
+  expect((await stacks.of(DEFINITION)).waitingFor).toBeNull()
+})
+
 describe('the storage under a local file system', () => {
   test('is local on a disk of this host', async () => {
-    expect(await isLocal(ext4Over('../../devices/pci0000:00/ata1/host0/target0:0:0/0:0:0:0/block/sdb'))).toBe(true)
+    expect(await isLocal(ext4Over(OWN_DISK))).toBe(true)
   })
 
   test.each([
