@@ -6,7 +6,7 @@
  * needs order waits for each answer.
  *
  * A thread costs some 12 MiB. What was needed at once for a moment is let go after a while, also when calls never cease;
- * only as many as are asked for are kept, for those who must not wait for a thread to start.
+ * only as many as are asked for are kept beside those that are in a call, for those who must not wait for a thread to start.
  */
 
 import { BlockingThread } from './blocking-thread.ts'
@@ -148,7 +148,7 @@ export class BlockingPool implements BlockingRunner {
   }
 
   #retire(): void {
-    const needed = Math.max(this.#threadsKept, this.#busiest)
+    const needed = Math.max(this.busyCount + this.#threadsKept, this.#busiest)
     const leaving = this.#threads.findLast((thread) => thread.outstanding === 0)
     if (leaving !== undefined && this.#threads.length > needed) {
       this.#threads = this.#threads.filter((thread) => thread !== leaving)

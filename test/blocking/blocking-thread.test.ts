@@ -66,9 +66,10 @@ test('a pool uses no more threads than its bound', async () => {
   expect(await run('poolBound', join(temporaryDirectory(), 'fifo'))).toEqual([{ busy: 2, more: 0 }, { released: true }])
 })
 
-test('a call that hangs has none of the calls of a pool behind it', async () => {
+test('a call that hangs has none of the calls of a pool behind it, then or later', async () => {
   expect(await run('poolStuck', join(temporaryDirectory(), 'fifo'))).toEqual([
     { answered: 20, busy: 1 },
+    { startedLater: 0 },
     { released: true },
   ])
 })

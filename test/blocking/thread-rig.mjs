@@ -153,6 +153,11 @@ const scenarios = {
     const calls = Array.from({ length: 20 }, () => pool.run({ kind: 'listDirectory', path: '/' }))
     const answered = await Promise.all(calls)
     say({ answered: answered.length, busy: pool.busyCount })
+    // Long enough for threads to leave that are not kept.
+    await new Promise((resolve) => setTimeout(resolve, 1_500))
+    const before = threadCount()
+    await pool.run({ kind: 'listDirectory', path: '/' })
+    say({ startedLater: threadCount() - before })
     const reader = openSync(fifoPath, constants.O_RDONLY | constants.O_NONBLOCK)
     say({ released: (await stuck) >= 0 })
     closeSync(reader)
