@@ -34,7 +34,7 @@ function readEverything(frontends: readonly NbdFrontend[]): Promise<unknown>[] {
 }
 
 describe.each(ENGINES)('memory, with the %s engine', (engine) => {
-  test(`stays below ${RESIDENT_MIB_MAX} MiB, also when clients do not read`, { timeout: 120_000 }, async () => {
+  test(`stays below ${RESIDENT_MIB_MAX} MiB, also when clients do not read`, async () => {
     const scratch = scratchOfTest()
     const path = makeImage(scratch, REQUESTS * MEBIBYTE)
     const daemon = await startDaemon(scratch, { engine, exports: [{ name: 'vda', path, clients: 'shared' }] })
