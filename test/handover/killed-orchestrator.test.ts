@@ -6,7 +6,7 @@
  * @module-tag slow
  */
 
-import { readFileSync, readdirSync } from 'node:fs'
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { Daemon } from '../support/daemon.ts'
@@ -40,14 +40,18 @@ test('every point is known here', () => {
 test('killed at each step there and back, run again it completes, and no block is lost', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  let source = await startEnd(scratch, path)
-  let destination = await startEnd(scratch, path, { standby: true })
+  const fault = join(scratch.directory('fault'), 'armed')
+  const environment = { INTERLOCKD_FAULT_POINT: fault }
+  let source = await startEnd(scratch, path, { environment })
+  let destination = await startEnd(scratch, path, { environment, standby: true })
   const writer = new VerifiedWriter(scratch, 256, 8)
   await writer.moveTo(source.address)
   let generation = 1
   const points = [...ON_THE_WAY.map((point) => [point] as const), ...EARLY.map((point) => [point, '--early'] as const)]
   for (const [point, ...further] of points) {
     await writer.progress(20)
+    // Or the close may be over before anybody has seen that it was handed over early.
+    if (further.length > 0) writeFileSync(fault, 'close: synced:sleep=2000')
     const killed = await handOverByProgram(source, destination, further, killAt(point))
     expect(killed.status, point).toBe(KILLED)
     expect(await openOf(source, destination), point).toBeLessThanOrEqual(1)
