@@ -106,7 +106,7 @@ export class BlockingPool implements BlockingRunner {
     return this.#threads.find((thread) => thread.outstanding === 0) ?? null
   }
 
-  /** Where calls still wait then. Once it has come up, or another one is free, it is looked whether they do. */
+  /** Where calls still wait after a while. Whenever a thread is free, calls that still wait ask for this again. */
   #startThreadSoon(): void {
     this.#patience ??= setTimeout(() => {
       this.#patience = null

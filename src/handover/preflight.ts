@@ -4,10 +4,9 @@
  * later, with the guest waiting, is to fail here. It changes nothing but the sequence of the source's record.
  */
 
-import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlProblem } from '../client/index.ts'
 import type { ControlClient, StackReport } from '../client/index.ts'
-import { ask } from './errand.ts'
+import { ask, pause } from './errand.ts'
 import type { ErrandOptions } from './errand.ts'
 import type { End } from './ending.ts'
 import type { SameImageProof } from './same-image.ts'
@@ -209,7 +208,7 @@ async function stackOf(name: string, client: ControlClient, options: ErrandOptio
   for (;;) {
     const report = await ask(client, (daemon, signal) => daemon.stack(name, { signal }), options)
     if (report.waitingFor === null || performance.now() >= deadlineMs) return report
-    await sleep(STACK_INTERVAL_MS)
+    await pause(STACK_INTERVAL_MS, options)
   }
 }
 

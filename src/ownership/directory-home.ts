@@ -9,15 +9,14 @@
  * 2. A number above one's own means lost, however late one wakes up: numbers may have been pruned in between.
  * 3. An unreadable newest record is neither skipped nor repaired here. The newest `RECORDS_KEPT` are never removed.
  *
- * One call at a time, or several on one thread, so that a dead file server costs one thread. There is no watching by the kernel: it would not see
- * what other hosts do, and setting it up can hang the thread that asks. The directory is listed again and again instead,
- * by a watch that all homes of a daemon share.
+ * One call at a time, or several on one thread, so that a dead file server costs one thread. There is no watching by the
+ * kernel: it would not see what other hosts do, and setting it up can hang the thread that asks. The directory is listed
+ * again and again instead, by a watch that all homes of a daemon share.
  */
 
 import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import type { BlockingRunner } from '../blocking/calls.ts'
-
 import { assert, present } from '../foundation/assert.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import { ERRNO, errnoName } from '../posix/errno.ts'
