@@ -16,13 +16,12 @@ export async function shut(disk: DiskHandover, fresh: boolean): Promise<DiskRest
     case 'start':
     case 'closing':
       if (!fresh) await disk.standby()
-      await disk.beginClose()
-      return 'close'
+      return beginClose(disk)
     case 'asleep':
       await disk.standby()
-      if ((await disk.wakeSource()) !== null) return 'open'
-      await disk.beginClose()
-      return 'close'
+      return unlessEnded<DiskRest>(disk, 'open', async () =>
+        (await disk.wakeSource()) === null ? beginClose(disk) : 'open',
+      )
     case 'between':
       await disk.standby()
       return 'open'
@@ -33,20 +32,37 @@ export async function shut(disk: DiskHandover, fresh: boolean): Promise<DiskRest
   }
 }
 
+function beginClose(disk: DiskHandover): Promise<DiskRest> {
+  return unlessEnded<DiskRest>(disk, 'open', async () => {
+    await disk.beginClose()
+    return 'close'
+  })
+}
+
 async function standingKind(disk: DiskHandover) {
   const { standing } = await disk.stand()
   if (standing.kind !== 'stuck') return standing.kind
   throw new StepFailed({ step: 'look', code: 'not-ready-to-move', message: standing.reason, problem: null })
 }
 
-/** A source that has ended for good may have left what the destination needs to open. */
 export async function awaitClosed(disk: DiskHandover): Promise<void> {
-  try {
+  await unlessEnded(disk, undefined, async () => {
     await disk.awaitClosed()
+  })
+}
+
+/**
+ * A source that has ended for good, in the middle of its close or before it had begun, may have left what the destination
+ * needs to open: then `instead` is the result.
+ */
+async function unlessEnded<T>(disk: DiskHandover, instead: T, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
   } catch (error) {
     if (!(error instanceof StepFailed) || error.failure.code !== 'unreachable') throw error
     const { standing } = await disk.stand()
     if (standing.kind !== 'between') throw error
+    return instead
   }
 }
 

@@ -124,7 +124,8 @@ describe("the destination's QEMU ends, and the guest goes on at the source", () 
 })
 
 describe("the source's daemon is killed while it closes", () => {
-  const DYING = { environment: { INTERLOCKD_FAULT_POINT: 'close: synced:kill' } } as const
+  const dyingAt = (point: string) => ({ environment: { INTERLOCKD_FAULT_POINT: `${point}:kill` } })
+  const DYING = dyingAt('close: synced')
 
   test('started again, it finishes what it had begun', async () => {
     const dying = await startHost({}, DYING)
@@ -135,16 +136,20 @@ describe("the source's daemon is killed while it closes", () => {
     await guest.arrived(move)
   })
 
-  test('gone for good, another daemon of its host waits for its lock', async () => {
-    const dying = await startHost({}, DYING)
-    const beside = await startHost({}, { standby: true, stateDirectory: dying.stateDirectory })
-    await guest.move(dying)
-    await guest.move(beside, { flags: ['--patience', '1s'] })
-    const clearedBy = await Promise.all(DISKS.map(async (name) => (await beside.status(name)).clearedBy))
-    expect(clearedBy).toContain('lock')
-    await guest.move(hosts[0])
-    await guest.check()
-  })
+  // At the first of these the source has not said yet that it closes anything, and one of the disks is open in its record.
+  test.each(['close: before closing is recorded', 'close: synced'])(
+    'gone for good at "%s", another daemon of its host waits for its lock',
+    async (point) => {
+      const dying = await startHost({}, dyingAt(point))
+      const beside = await startHost({}, { standby: true, stateDirectory: dying.stateDirectory })
+      await guest.move(dying)
+      await guest.move(beside, { flags: ['--patience', '1s'] })
+      const clearedBy = await Promise.all(DISKS.map(async (name) => (await beside.status(name)).clearedBy))
+      expect(clearedBy).toContain('lock')
+      await guest.move(hosts[0])
+      await guest.check()
+    },
+  )
 
   test('gone for good, with the destination elsewhere: nobody guesses, and once it is back the move goes on', async () => {
     const dying = await startHost({}, DYING)
