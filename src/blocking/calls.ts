@@ -11,12 +11,14 @@ import { closeDescriptor } from '../posix/descriptor.ts'
 import { fallocate, fdatasync, fsync, link, OPEN, openFile } from '../posix/file.ts'
 import { queryLock, setLock, unlock } from '../posix/locks.ts'
 import type { LockKind } from '../posix/locks.ts'
+import type { HighestFile } from './file-calls.ts'
 import {
   createFile,
   highestName,
   listDirectory,
   makeDirectory,
   readFile,
+  readHighest,
   removeFile,
   renameFile,
   syncDirectory,
@@ -64,6 +66,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly listDirectory: { readonly path: string }
   /** Of each directory the highest name that matches, as texts are compared. */
   readonly highestNames: { readonly paths: readonly string[]; readonly names: RegExp }
+  /** The file of the highest name that matches, in one way to the thread. */
+  readonly readHighest: { readonly path: string; readonly names: RegExp; readonly lengthBytesMax: number }
   readonly makeDirectory: { readonly path: string; readonly mode: number }
   readonly syncDirectory: { readonly path: string }
   readonly measureImage: MeasureImage
@@ -71,6 +75,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly queryLockByPath: { readonly path: string; readonly lock: LockKind } & Omit<OnLock, 'descriptor'>
   /** One after another, up to the first that fails, for the price of one way to the thread and back. */
   readonly inTurn: { readonly calls: readonly PlainCall[] }
+  /** The same, and where none of them failed the directory is listed behind them. */
+  readonly inTurnThenList: { readonly calls: readonly PlainCall[]; readonly path: string }
 }
 
 export type BlockingKind = keyof BlockingParameters
@@ -87,9 +93,19 @@ interface OtherResults extends ProbeResults {
   readonly listDirectory: readonly string[] | number
   /** In the order of the paths; null where no name matches, -errno where it cannot be listed. */
   readonly highestNames: readonly (string | number | null)[]
+  /** Null where no name matches; -errno where the directory cannot be listed. */
+  readonly readHighest: HighestFile | null | number
   readonly measureImage: ImageMeasurement
   /** Of those that ran: fewer than were asked for where the last one failed. */
   readonly inTurn: readonly number[]
+  readonly inTurnThenList: ListedResults
+}
+
+export interface ListedResults {
+  /** As of `inTurn`. */
+  readonly results: readonly number[]
+  /** -errno where it cannot be listed; null where one of the calls failed. */
+  readonly names: readonly string[] | number | null
 }
 
 export type BlockingResultOf<K extends BlockingKind> = K extends keyof OtherResults ? OtherResults[K] : number
@@ -142,6 +158,8 @@ export function perform(call: BlockingCall): BlockingResult {
       return listDirectory(call.path)
     case 'highestNames':
       return call.paths.map((path) => highestName(path, call.names))
+    case 'readHighest':
+      return readHighest(call.path, call.names, call.lengthBytesMax)
     case 'makeDirectory':
       return makeDirectory(call.path, call.mode)
     case 'syncDirectory':
@@ -152,6 +170,10 @@ export function perform(call: BlockingCall): BlockingResult {
       return queryLockByPath(call)
     case 'inTurn':
       return performInTurn(call.calls)
+    case 'inTurnThenList': {
+      const results = performInTurn(call.calls)
+      return { results, names: (results.at(-1) ?? 0) < 0 ? null : listDirectory(call.path) }
+    }
     case 'readTexts':
     case 'readLink':
     case 'listNames':

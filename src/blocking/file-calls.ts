@@ -4,6 +4,7 @@
  */
 
 import { mkdirSync, readdirSync, renameSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
 import { closeDescriptor } from '../posix/descriptor.ts'
 import { ERRNO } from '../posix/errno.ts'
 import { fsync, OPEN, openFile, pread, pwrite } from '../posix/file.ts'
@@ -70,6 +71,19 @@ export function highestName(path: string, names: RegExp): string | number | null
     (highest, name) => (names.test(name) && (highest === null || name > highest) ? name : highest),
     null,
   )
+}
+
+export interface HighestFile {
+  readonly name: string
+  /** As `readFile` answers: the whole file, or -errno. */
+  readonly content: Uint8Array | number
+}
+
+/** The file of the highest name that matches; null where none does; -errno where the directory cannot be listed. */
+export function readHighest(path: string, names: RegExp, lengthBytesMax: number): HighestFile | null | number {
+  const name = highestName(path, names)
+  if (typeof name !== 'string') return name
+  return { name, content: readFile(join(path, name), lengthBytesMax) }
 }
 
 /** 0 or -errno; -EEXIST where there is something of that name. Its parent must exist. */

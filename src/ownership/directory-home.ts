@@ -31,7 +31,7 @@ export const RECORDS_KEPT = 64
 export const FOLDER_SUFFIX = '.interlock'
 const ASIDE_SUFFIX = '.unreadable'
 const NUMBER_DIGITS = 16
-const RECORD_NAME = /^(\d{16})\.json$/
+const RECORD_NAME = /^(?!0{16})(\d{16})\.json$/
 const TEMPORARY_NAME = /^\.(\d{16})\.[0-9a-f]{32}$/
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
@@ -42,6 +42,11 @@ const VANISHED_MAX = 16
 /** Beside the image, or in a directory that must exist. */
 export type DirectoryPlace =
   { readonly kind: 'beside' } | { readonly kind: 'under'; readonly directory: string; readonly imageId: string }
+
+interface Written {
+  readonly linked: boolean
+  readonly names: readonly string[]
+}
 
 export class DirectoryHome implements RecordHome {
   readonly kind = 'directory'
@@ -132,11 +137,13 @@ export class DirectoryHome implements RecordHome {
 
   async #readNewest(): Promise<Newest> {
     // The newest can vanish between list and read only when 64 newer ones were written meanwhile.
+    const path = this.#place()
+    const asked = { kind: 'readHighest', path, names: RECORD_NAME, lengthBytesMax: RECORD_BYTES_MAX } as const
     for (let attempt = 0; attempt < VANISHED_MAX; attempt++) {
-      const names = await this.#list()
-      const highest = numbersIn(names ?? []).at(-1)
-      if (highest === undefined) return { kind: 'absent' }
-      const newest = await this.#read(highest)
+      const found = await this.#runner.run(asked)
+      if (typeof found === 'number') await this.#refuseUnlessMissing(path, found)
+      if (found === null || typeof found === 'number') return { kind: 'absent' }
+      const newest = this.#newestOf(numberOf(found.name), found.content)
       if (newest !== null) return newest
     }
     throw new Refusal('record-io', `the records in ${this.describe()} change faster than they can be read`)
@@ -145,7 +152,12 @@ export class DirectoryHome implements RecordHome {
   /** Null where it is gone. */
   async #read(number: number): Promise<Newest | null> {
     const path = this.#pathOf(number)
-    const bytes = await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: RECORD_BYTES_MAX })
+    return this.#newestOf(number, await this.#runner.run({ kind: 'readFile', path, lengthBytesMax: RECORD_BYTES_MAX }))
+  }
+
+  /** Null where it is gone. */
+  #newestOf(number: number, bytes: Uint8Array | number): Newest | null {
+    const path = this.#pathOf(number)
     if (bytes === -ERRNO.ENOENT) return null
     if (bytes === -ERRNO.EFBIG || bytes === -ERRNO.EISDIR) {
       return { kind: 'unreadable', sequence: number, detail: `${path} is no record: ${errnoName(bytes)}` }
@@ -163,34 +175,38 @@ export class DirectoryHome implements RecordHome {
     const sequence = expected + 1
     const record: OwnershipRecord = { ...draft, version: RECORD_VERSION, sequence }
     const temporary = join(this.#place(), `.${numberText(sequence)}.${nonce}`)
-    const linked = await this.#write(temporary, sequence, encodeRecord(record, nonce), nonce)
-    const names = (await this.#list()) ?? []
+    const { linked, names } = await this.#write(temporary, sequence, encodeRecord(record, nonce), nonce)
     const highest = numbersIn(names).at(-1) ?? 0
-    await this.#prune(names, highest)
+    // Nobody waits for that but whoever asks next.
+    this.#turn = this.#turn.then(() => this.#prune(names, highest)).catch(() => undefined)
     if (linked && highest === sequence) return { won: true, record }
     // Had it been pruned before we came, what we linked stands outside of the log: nobody has built on it.
     const inTheLog = linked && highest > sequence && highest - sequence < RECORDS_KEPT
     return { won: false, newest: await this.#readNewest(), superseded: inTheLog ? record : null }
   }
 
-  /** True: the number is ours, and durable. */
-  async #write(temporary: string, sequence: number, bytes: Uint8Array, nonce: string): Promise<boolean> {
+  /** `linked`: the number is ours, and durable. `names`: what was there after that. */
+  async #write(temporary: string, sequence: number, bytes: Uint8Array, nonce: string): Promise<Written> {
+    const folder = this.#place()
     const createdPath = this.#pathOf(sequence)
     const removal = { kind: 'removeFile', path: temporary } as const
-    const [created = 0, linked = 0, durable = 0] = await runSteps(this.#runner, [
+    const steps = [
       { call: { kind: 'createFile', path: temporary, bytes, mode: FILE_MODE }, faultPoint: 'record: written' },
       { call: { kind: 'link', existingPath: temporary, createdPath }, faultPoint: 'record: linked' },
-      { call: { kind: 'syncDirectory', path: this.#place() }, faultPoint: 'record: durable' },
+      { call: { kind: 'syncDirectory', path: folder }, faultPoint: 'record: durable' },
       { call: removal },
-    ])
+    ] as const
+    const { results, names } = await runSteps(this.#runner, steps, folder)
+    const [created = 0, linked = 0, durable = 0] = results
     if (created < 0) throw failure('create', temporary, created)
     if (linked === 0) {
-      if (durable < 0) throw failure('make durable', this.#place(), durable)
-      return true
+      if (durable < 0) throw failure('make durable', folder, durable)
+      const listed = names === null || typeof names === 'number' ? await this.#list() : names
+      return { linked: true, names: listed ?? [] }
     }
     const isOurs = await this.#isOurs(sequence, nonce, linked).finally(() => this.#runner.run(removal))
-    if (isOurs) await this.#makeDurable(this.#place())
-    return isOurs
+    if (isOurs) await this.#makeDurable(folder)
+    return { linked: isOurs, names: (await this.#list()) ?? [] }
   }
 
   /** After a link that was answered by an error, which may be a lost reply. */
@@ -224,11 +240,15 @@ export class DirectoryHome implements RecordHome {
     const folder = this.#place()
     const names = await this.#runner.run({ kind: 'listDirectory', path: folder })
     if (typeof names !== 'number') return names
-    if (names !== -ERRNO.ENOENT) throw failure('list', folder, names)
-    // A folder that is missing is no record; a directory that is missing is a file system that was not mounted.
+    await this.#refuseUnlessMissing(folder, names)
+    return null
+  }
+
+  /** A folder that is missing is no record; a directory that is missing is a file system that was not mounted. */
+  async #refuseUnlessMissing(folder: string, result: number): Promise<void> {
+    if (result !== -ERRNO.ENOENT) throw failure('list', folder, result)
     const parent = await this.#runner.run({ kind: 'listDirectory', path: dirname(folder) })
     if (typeof parent === 'number') throw failure('list', dirname(folder), parent)
-    return null
   }
 
   async #makeFolder(): Promise<void> {
@@ -263,10 +283,14 @@ function numberText(sequence: number): string {
   return String(sequence).padStart(NUMBER_DIGITS, '0')
 }
 
+function numberOf(name: string): number {
+  return Number(RECORD_NAME.exec(name)?.[1] ?? 0)
+}
+
 /** Ascending. What has no number is nobody's record. */
 function numbersIn(names: readonly string[]): readonly number[] {
   return names
-    .map((name) => Number(RECORD_NAME.exec(name)?.[1] ?? 0))
+    .map(numberOf)
     .filter((number) => number > 0)
     .sort((a, b) => a - b)
 }

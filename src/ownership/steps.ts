@@ -3,7 +3,7 @@
  * one way; where a fault may happen they go one at a time, so that it happens between the very same calls.
  */
 
-import type { BlockingRunner, PlainCall } from '../blocking/calls.ts'
+import type { BlockingRunner, ListedResults, PlainCall } from '../blocking/calls.ts'
 import { faultPoint, faultsAreArmed } from '../fault-points/fault-point.ts'
 
 export interface Step {
@@ -12,15 +12,17 @@ export interface Step {
   readonly faultPoint?: string
 }
 
-/** The answers of those that ran: fewer than were asked for where the last one failed. */
-export async function runSteps(runner: BlockingRunner, steps: readonly Step[]): Promise<readonly number[]> {
-  if (!faultsAreArmed()) return runner.run({ kind: 'inTurn', calls: steps.map(({ call }) => call) })
+/** The answers of those that ran, fewer than were asked for where the last one failed; and what is in the directory then. */
+export async function runSteps(runner: BlockingRunner, steps: readonly Step[], listed: string): Promise<ListedResults> {
+  if (!faultsAreArmed()) {
+    return runner.run({ kind: 'inTurnThenList', calls: steps.map(({ call }) => call), path: listed })
+  }
   const results: number[] = []
   for (const { call, faultPoint: behind } of steps) {
     const result = await runner.run(call)
     results.push(result)
-    if (result < 0) break
+    if (result < 0) return { results, names: null }
     if (behind !== undefined) await faultPoint(behind)
   }
-  return results
+  return { results, names: await runner.run({ kind: 'listDirectory', path: listed }) }
 }

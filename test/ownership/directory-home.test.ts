@@ -26,13 +26,17 @@ function twoHosts(): Hosts {
 function oneByOne(runner: BlockingRunner): BlockingRunner {
   return {
     async run<C extends BlockingCall>(call: C): Promise<BlockingResultOf<C['kind']>> {
-      if (call.kind !== 'inTurn') return runner.run(call)
+      if (call.kind !== 'inTurn' && call.kind !== 'inTurnThenList') return runner.run(call)
       const results: number[] = []
       for (const each of call.calls) {
         results.push(await runner.run(each))
         if ((results.at(-1) ?? 0) < 0) break
       }
-      const answer: BlockingResult = results
+      let answer: BlockingResult = results
+      if (call.kind === 'inTurnThenList') {
+        const failed = (results.at(-1) ?? 0) < 0
+        answer = { results, names: failed ? null : await runner.run({ kind: 'listDirectory', path: call.path }) }
+      }
       return answer as BlockingResultOf<C['kind']>
     },
   }
