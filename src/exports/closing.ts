@@ -174,17 +174,22 @@ export class Closing {
 
   async #shutGate(requests: 'park' | 'refuse', abort: boolean): Promise<readonly AbortedRequest[]> {
     const { data, definition } = this.#hosted
-    const aborted = await data.setGate({ reads: requests, writes: requests }, abort)
-    if (this.early) await this.#handOver()
-    else if (!definition.readOnly) this.#announced = this.#announce([])
+    const shut = data.setGate({ reads: requests, writes: requests }, abort)
+    if (this.early) {
+      // The worker takes its orders in turn.
+      const [aborted, uncleared] = await Promise.all([shut, data.uncleared()])
+      await this.#handOver(merged(uncleared))
+      return aborted
+    }
+    const aborted = await shut
+    if (!definition.readOnly) this.#announced = this.#announce([])
     return aborted
   }
 
-  /** Nothing outside of what is listed here is submitted afterwards. */
-  async #handOver(): Promise<void> {
+  /** Nothing outside of these ranges is submitted afterwards. */
+  async #handOver(ranges: readonly Range[]): Promise<void> {
     const { data, ownership } = this.#hosted
     const { generation, holder } = ownership.own
-    const ranges = merged(await data.uncleared())
     const image = present(data.file, 'the image of an export that is handed over')
     const unlocked = await unlockImage(this.#context.images, image.descriptor.number)
     if (unlocked < 0) throw new Refusal('image-io', 'the locks on the image could not be let go of')

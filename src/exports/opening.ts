@@ -28,6 +28,7 @@ import type { OpenImage } from './image.ts'
 import { closeImage, imageIdentity, openImage } from './image.ts'
 import { imageOptions } from './image-options.ts'
 import { OwnershipSide } from './ownership-side.ts'
+import type { RecordAhead } from './ownership-side.ts'
 import { RecordWait } from './record-wait.ts'
 import { takeOver } from './takeover.ts'
 import type { Fenced } from './takeover.ts'
@@ -53,8 +54,10 @@ export interface OpeningRequest {
   readonly knownSizeBytes: number
   /** How long to wait for somebody who closes, or for writes that have not cleared. */
   readonly timeoutMs: number
-  /** Called with every image that was opened, before anything is read of its record. */
+  /** Called with every image that was opened, before anything is decided by its record. */
   readonly found: (image: OpenImage) => void
+  /** Called each time the image is locked for us, and only the record is left to be written. */
+  readonly claimed: () => void
   /** Turns true when the opening is not wanted any more. */
   readonly abandoned: () => boolean
 }
@@ -85,6 +88,8 @@ class Opening {
   #deadlineMs: number
   #holder: Promise<RecordHolder> | null = null
   #fenced: Fenced | null = null
+  /** Asked for before the image was opened. */
+  #ahead: RecordAhead | null = null
 
   constructor(context: ExportContext, request: OpeningRequest) {
     this.#context = context
@@ -94,7 +99,8 @@ class Opening {
 
   async run(): Promise<Opened> {
     try {
-      // Its token is being made durable while the image is looked at.
+      // The record is read, and the token made durable, while the image is looked at.
+      this.#ahead = this.#request.ownership.readAhead()
       void this.#ownHolder().catch(() => undefined)
       // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
       await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
@@ -143,7 +149,7 @@ class Opening {
     refuseVoidClusterLocks(definition, image.facts)
     ownership.refuseRecordInDev(image.facts)
     refuseShrunken(definition, image, this.#request.knownSizeBytes)
-    const newest = await ownership.readNewest()
+    const newest = await this.#readNewest(image)
     await ownership.refuseLinks(image.facts, newest)
     const question = await ownership.question(newest, image.facts, this.#request.takeover)
     const decision = this.#decide(newest, question)
@@ -164,6 +170,15 @@ class Opening {
       case 'open':
         return this.#claimAndPublish(image, newest, question, decision.clearedBy, null)
     }
+  }
+
+  /**
+   * What was read before the image was opened serves as well, once: the swap against it fails where it is too old by now.
+   */
+  #readNewest({ facts }: OpenImage): Promise<Newest> {
+    const ahead = this.#ahead
+    this.#ahead = null
+    return ahead?.realPath === facts.realPath ? ahead.newest : this.#request.ownership.readNewest()
   }
 
   /** A fence that is done has answered every question, as long as nobody has written since. */
@@ -197,6 +212,7 @@ class Opening {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
     }
     await faultPoint('open: claimed')
+    this.#request.claimed()
     const published = await this.#publish(image, newest, lock, draining, clearedBy)
     return published instanceof Refusal ? { notYet: published, atOnce: true } : { image, record: published }
   }
@@ -262,19 +278,26 @@ class Opening {
     }
     keeper.take(opening)
     await faultPoint('open: opening recorded')
-    const narrowed = await lock.narrow(generation)
-    if (narrowed < 0) throw new Refusal('image-io', `the generation's lock failed: ${errnoName(narrowed)}`)
-    await faultPoint('open: narrowed')
     if (this.#request.abandoned()) {
       throw new Refusal('export-fenced', `export '${definition.name}' was fenced while it opened`)
     }
     // Before a write can be: no receipt of an older generation may speak for this one.
-    await this.#context.host.receipts.drop(definition.name)
-    await faultPoint('open: old receipt dropped')
+    await Promise.all([this.#narrow(lock, generation), this.#dropReceipt()])
     const published = await keeper.change((record) => ({ ...record, state: 'open' }))
     if (published !== 'done') throw firstWas(await ownership.readNewest())
     await faultPoint('open: open recorded')
     return ownership.own
+  }
+
+  async #narrow(lock: GenerationLock, generation: number): Promise<void> {
+    const narrowed = await lock.narrow(generation)
+    if (narrowed < 0) throw new Refusal('image-io', `the generation's lock failed: ${errnoName(narrowed)}`)
+    await faultPoint('open: narrowed')
+  }
+
+  async #dropReceipt(): Promise<void> {
+    await this.#context.host.receipts.drop(this.#request.definition.name)
+    await faultPoint('open: old receipt dropped')
   }
 
   #ownHolder(): Promise<RecordHolder> {

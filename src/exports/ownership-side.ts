@@ -29,6 +29,12 @@ const TOLD_INTERVAL_MS = 500
 /** File systems that no second host has mounted. A block device may be shared, whatever is behind it. */
 const LOCAL_FILE_SYSTEMS = new Set(['ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'bcachefs', 'tmpfs', 'ramfs', 'overlay'])
 
+export interface RecordAhead {
+  /** Of the image that it is the record of. */
+  readonly realPath: string
+  readonly newest: Promise<Newest>
+}
+
 export class OwnershipSide {
   readonly home: RecordHome
   readonly keeper: RecordKeeper
@@ -81,6 +87,15 @@ export class OwnershipSide {
     const newest = await this.home.readNewest()
     if (newest.kind === 'record') this.#newest = newest.record
     return newest
+  }
+
+  /** Asked for where the image was found last, before it is known that it is there still. Null where it never was. */
+  readAhead(): RecordAhead | null {
+    if (this.#located === null) return null
+    const newest = this.readNewest()
+    // Whoever needs it hears of that.
+    newest.catch(() => undefined)
+    return { realPath: this.#located, newest }
   }
 
   /** Before the record is asked for again: waits that long; where changes are told soon, until one is. */

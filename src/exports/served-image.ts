@@ -18,6 +18,7 @@ export class ServedImage {
   readonly #found: (facts: ImageFacts) => Promise<void>
   #facts: ImageFacts | null = null
   #forWriting = false
+  #way: Promise<void> | null = null
 
   /** `found` is called with each image that was opened, before it is served. It may refuse it. */
   constructor(
@@ -52,13 +53,28 @@ export class ServedImage {
     return image
   }
 
-  /** The standby's descriptor gives way to the new one; reads that are under way finish first. */
-  async replace(image: OpenImage, generation: number): Promise<void> {
+  /**
+   * Lets go of what a standby reads, for what is to be opened for writing: reads that are under way finish first, what is
+   * asked from now on waits. Done once for each `serve`.
+   */
+  makeWay(): Promise<void> {
+    this.#way ??= this.#data.setGate({ reads: 'park', writes: 'park' }).then(() => this.drop())
+    return this.#way
+  }
+
+  /** Settles when nothing of that is under way any more: what was wanted is not served after all. */
+  async wayEnded(): Promise<void> {
+    await this.#way?.catch(() => undefined)
+    this.#way = null
+  }
+
+  /** In place of what was served. */
+  async serve(image: OpenImage, generation: number): Promise<void> {
     try {
-      await this.#data.setGate({ reads: 'park', writes: 'park' })
-      const before = await this.#take()
+      await this.makeWay()
+      this.#way = null
       this.#forWriting = true
-      await Promise.all([this.#data.attachFile(image, generation), this.#close(before)])
+      await this.#data.attachFile(image, generation)
       this.#facts = image.facts
     } catch (error) {
       if (this.#data.file !== image) await closeImage(this.#context.images, image)
