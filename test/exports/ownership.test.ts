@@ -5,7 +5,7 @@
  * @module-tag slow
  */
 
-import { copyFileSync, linkSync, renameSync, symlinkSync, truncateSync } from 'node:fs'
+import { copyFileSync, linkSync, readFileSync, renameSync, symlinkSync, truncateSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
@@ -136,6 +136,34 @@ test('two hosts that open at once: one wins, the other is told who', async () =>
     expect(newestOf(path).holder.instance).toBe(states.find(({ state }) => state === 'open')?.holder?.instance)
     await winners[0]?.close('vda')
   }
+})
+
+test('whoever loses the race for the record is a standby as before, and opens when it is free', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  await (await startHost(scratch, path)).close('vda')
+  const home = homeOf(path)
+  const closed = await home.readNewest()
+  if (closed.kind !== 'record') throw new Error('there is a record')
+  const loser = await startHost(scratch, path, {
+    standby: true,
+    environment: { INTERLOCKD_FAULT_POINT: 'open: before opening is recorded:stop' },
+  })
+  const frontend = await connectFrontend(scratch, loser.address, 'vda')
+  const opening = refusal(loser, 'open')
+  const hasStopped = (): boolean => /^State:\s+T/mu.test(readFileSync(`/proc/${loser.pid}/status`, 'utf8'))
+  await eventually('the opening to stop before its record', hasStopped)
+  const held = { ...closed.record, generation: 7, state: 'open', closeReason: null, receipt: null } as const
+  expect((await home.compareAndSwap(closed.record.sequence, held)).won).toBe(true)
+  loser.program.signal('SIGCONT')
+  expect(await opening).toMatchObject({ code: 'held-by-other', generation: 7 })
+  expect(await loser.status('vda')).toMatchObject({ state: 'standby' })
+  expect((await frontend.read(0, BLOCK.length)).equals(Buffer.alloc(BLOCK.length))).toBe(true)
+  const free = { ...held, state: 'closed', closeReason: 'handover' } as const
+  expect((await home.compareAndSwap(closed.record.sequence + 1, free)).won).toBe(true)
+  expect(await loser.open('vda')).toMatchObject({ state: 'open', generation: 8 })
+  expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
+  expect((await frontend.read(0, BLOCK.length)).equals(BLOCK)).toBe(true)
 })
 
 test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {

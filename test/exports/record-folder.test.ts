@@ -5,7 +5,7 @@
  * @module-tag slow
  */
 
-import { copyFileSync, cpSync, existsSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { runChecked, runProgram } from '../support/foreign-program.ts'
@@ -75,4 +75,27 @@ test('a bind mount of its directory leads to the same record; one of the file al
   await holder.close('vda')
   expect(await other.open('vda')).toMatchObject({ generation: 2 })
   expect(await refusal(third, 'open')).toMatchObject({ code: 'image-in-use' })
+})
+
+test('a link that leads to another image by now opens that one by its own record', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const freed = await startHost(scratch, path)
+  await freed.close('vda')
+  const link = join(scratch.directory('link'), 'vda.raw')
+  symlinkSync(path, link)
+  const host = await startHost(scratch, link, { standby: true })
+  // Of somebody else, and as long as the record of the image that the host knows.
+  const held = makeImage(scratch, MEBIBYTE)
+  const holder = await startHost(scratch, held)
+  for (let count = 0; count < 2; count += 1) await holder.ask('POST', '/exports/vda/renew', {})
+  await holder.kill()
+  expect([newestOf(path), newestOf(held)]).toMatchObject([
+    { sequence: 4, state: 'closed' },
+    { sequence: 4, state: 'open' },
+  ])
+  unlinkSync(link)
+  symlinkSync(held, link)
+  expect(await refusal(host, 'open')).toMatchObject({ code: 'held-by-other' })
+  expect(newestOf(held).sequence).toBe(4)
 })
