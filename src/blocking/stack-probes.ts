@@ -4,18 +4,19 @@
  * failure is a negative errno. What the answers mean is judged in exports/preflight/.
  */
 
-import { opendirSync, readdirSync, readFileSync, readlinkSync, realpathSync, statfsSync, statSync } from 'node:fs'
+import { readdirSync, readlinkSync, realpathSync, statfsSync, statSync } from 'node:fs'
 import type { StatsBase } from 'node:fs'
 import { closeDescriptor } from '../posix/descriptor.ts'
 import { mapperTargets } from '../posix/device-mapper.ts'
 import type { MapperTarget } from '../posix/device-mapper.ts'
 import { fileExtents } from '../posix/file-extents.ts'
 import type { FileExtents } from '../posix/file-extents.ts'
+import { ERRNO } from '../posix/errno.ts'
 import { fileSystemName } from '../posix/file-system.ts'
 import { OPEN, openFile } from '../posix/file.ts'
 import { deviceNumber, loopBacking } from '../posix/loop-device.ts'
 import type { LoopBacking } from '../posix/loop-device.ts'
-import { answering } from './file-calls.ts'
+import { answering, listDirectory, readFile } from './file-calls.ts'
 import { measureImage } from './image-measurement.ts'
 
 interface OnPath {
@@ -61,9 +62,10 @@ export interface OpenUsers {
 }
 
 export interface ProbeParameters {
-  /** Whole small files; each at most 64 KiB. */
+  /** Whole small files; -EFBIG for one of more than 4 MiB. */
   readonly readTexts: { readonly paths: readonly string[] }
   readonly readLink: OnPath
+  /** The first `countMax` of them, in no order. */
   readonly listNames: OnPath & { readonly countMax: number }
   readonly resolvePath: OnPath
   readonly statPath: OnPath
@@ -112,9 +114,9 @@ export function probe(call: ProbeCall): ProbeResults[ProbeKind] {
     case 'probeDirect':
       return probeDirect(call.path)
     case 'probeExtents':
-      return onOpened(call.path, fileExtents)
+      return onOpened(call.path, 'file', fileExtents)
     case 'probeLoop':
-      return onOpened(call.path, loopBacking)
+      return onOpened(call.path, 'block', loopBacking)
     case 'probeMapper':
       return mapperTargets(call.major, call.minor)
     case 'listUsers':
@@ -122,25 +124,15 @@ export function probe(call: ProbeCall): ProbeResults[ProbeKind] {
   }
 }
 
+/** Not with node:fs, which makes an Error of each file that is missing: no device has all of them. */
 function readText(path: string): string | number {
-  const text = answering(() => readFileSync(path, 'utf8'))
-  return typeof text === 'string' ? text.slice(0, TEXT_BYTES_MAX) : text
+  const bytes = readFile(path, TEXT_BYTES_MAX)
+  return typeof bytes === 'number' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()
 }
 
-/** In the order of the directory; the first `countMax` of them. */
 function listNames(path: string, countMax: number): readonly string[] | number {
-  return answering(() => {
-    const directory = opendirSync(path)
-    try {
-      const names: string[] = []
-      for (let entry = directory.readSync(); entry !== null && names.length < countMax; entry = directory.readSync()) {
-        names.push(entry.name)
-      }
-      return names
-    } finally {
-      directory.closeSync()
-    }
-  })
+  const names = listDirectory(path)
+  return typeof names === 'number' ? names : names.slice(0, countMax)
 }
 
 function statPath(path: string): PathFacts | number {
@@ -178,7 +170,11 @@ function probeDirect(path: string): DirectFacts {
   return { works: true, alignmentBytes: measured.image.alignmentBytes, errno: 0 }
 }
 
-function onOpened<T>(path: string, ask: (descriptor: number) => T | number): T | number {
+/** The kind is looked at before the opening: to open a tape moves it. */
+function onOpened<T>(path: string, kind: PathFacts['kind'], ask: (descriptor: number) => T | number): T | number {
+  const stats = answering(() => statSync(path, { bigint: true }))
+  if (typeof stats === 'number') return stats
+  if (kindOf(stats) !== kind) return -ERRNO.EINVAL
   const descriptor = openFile(path, OPEN.readOnly | OPEN.nonBlocking)
   if (descriptor < 0) return descriptor
   const answer = ask(descriptor)

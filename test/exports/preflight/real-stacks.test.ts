@@ -18,8 +18,10 @@ import {
 import { setTimeout as sleep } from 'node:timers/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { perform } from '../../../src/blocking/calls.ts'
 import type { BlockingRunner } from '../../../src/blocking/calls.ts'
 import { Preflight } from '../../../src/exports/preflight/preflight.ts'
+import { ERRNO } from '../../../src/posix/errno.ts'
 import { runChecked, runProgram, startProgram } from '../../support/foreign-program.ts'
 import { Scratch } from '../../support/scratch.ts'
 import { attachLoop, inline, kinds, look } from './stack-rig.ts'
@@ -168,6 +170,11 @@ describe('trouble on the way', () => {
     await expect(look('/dev/null')).rejects.toMatchObject({ code: 'image-kind' })
     await expect(look('/dev/a\0b')).rejects.toMatchObject({ code: 'image-missing' })
     await expect(look(join(directory, 'x'.repeat(300)))).rejects.toMatchObject({ code: 'image-missing' })
+  })
+
+  test('what is opened for a question is of the kind that it was asked about: to open a tape moves it', () => {
+    expect(perform({ kind: 'probeExtents', path: '/dev/null' })).toBe(-ERRNO.EINVAL)
+    expect(perform({ kind: 'probeLoop', path: '/dev/null' })).toBe(-ERRNO.EINVAL)
   })
 
   test('a path that vanishes at any step: an answer or a refusal, never anything else', async () => {
