@@ -26,7 +26,7 @@ import {
 import { measureImage } from './image-measurement.ts'
 import type { ImageMeasurement, MeasureImage } from './image-measurement.ts'
 import { probe } from './stack-probes.ts'
-import type { ProbeParameters, ProbeResults } from './stack-probes.ts'
+import type { ProbeCall, ProbeParameters, ProbeResults } from './stack-probes.ts'
 
 interface OnDescriptor {
   readonly descriptor: number
@@ -77,6 +77,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly inTurn: { readonly calls: readonly PlainCall[] }
   /** The same, and where none of them failed the directory is listed behind them. */
   readonly inTurnThenList: { readonly calls: readonly PlainCall[]; readonly path: string }
+  /** Every one of them, whatever the others answer, for the price of one way as well. */
+  readonly each: { readonly calls: readonly ProbeCall[] }
 }
 
 export type BlockingKind = keyof BlockingParameters
@@ -99,6 +101,8 @@ interface OtherResults extends ProbeResults {
   /** Of those that ran: fewer than were asked for where the last one failed. */
   readonly inTurn: readonly number[]
   readonly inTurnThenList: ListedResults
+  /** In the order of the calls. */
+  readonly each: readonly ProbeResults[ProbeCall['kind']][]
 }
 
 export interface ListedResults {
@@ -174,6 +178,8 @@ export function perform(call: BlockingCall): BlockingResult {
       const results = performInTurn(call.calls)
       return { results, names: (results.at(-1) ?? 0) < 0 ? null : listDirectory(call.path) }
     }
+    case 'each':
+      return call.calls.map(probe)
     case 'readTexts':
     case 'readLink':
     case 'listNames':

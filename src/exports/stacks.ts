@@ -7,6 +7,7 @@
 import { Refusal } from '../foundation/refusal.ts'
 import { isStackCode, REFUSED_ELSEWHERE, REMOTE_CODES, STACK_CODES } from './preflight/codes.ts'
 import type { Preflight } from './preflight/preflight.ts'
+import { Foresight } from './preflight/questions.ts'
 import type { ExportDefinition, StackReport } from './verbs.ts'
 
 /** An answer within a second, if only to say what is waited for. */
@@ -26,6 +27,7 @@ export interface Preflights {
 export class ExportStacks {
   readonly #preflights: Preflights
   readonly #reports = new Map<string, StackReport>()
+  readonly #foresights = new Map<string, Foresight>()
 
   constructor(preflights: Preflights) {
     this.#preflights = preflights
@@ -88,12 +90,20 @@ export class ExportStacks {
 
   forget(name: string): void {
     this.#reports.delete(name)
+    this.#foresights.delete(name)
   }
 
   async #look(preflight: Preflight, { name, path }: ExportDefinition, timeoutMs: number): Promise<StackReport> {
-    const report = await preflight.check(path, { users: false, timeoutMs })
+    const report = await preflight.check(path, { users: false, timeoutMs, foresight: this.#foresightOf(name) })
     this.#reports.set(name, report)
     return report
+  }
+
+  /** What anybody's look at an export has learned, the next one knows, whichever threads it has. */
+  #foresightOf(name: string): Foresight {
+    const foresight = this.#foresights.get(name) ?? new Foresight()
+    this.#foresights.set(name, foresight)
+    return foresight
   }
 }
 

@@ -68,6 +68,13 @@ const scenarios = {
           { kind: 'removeFile', path },
         ],
       },
+      {
+        kind: 'each',
+        calls: [
+          { kind: 'readLink', path: `${path}.2` },
+          { kind: 'readTexts', paths: [path] },
+        ],
+      },
       { kind: 'removeFile', path },
     ]
     const all = calls.map(async (call, index) => {

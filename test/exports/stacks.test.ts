@@ -42,6 +42,25 @@ test('a look for an opening waits for none of the threads that hang in looks at 
   expect(await stacks.of(DEFINITION)).toMatchObject({ path: IMAGE, waitingFor: null })
 })
 
+test('an opening asks at once what the look of its standby asked, until the export is gone', async () => {
+  const kinds: string[] = []
+  const runner = recordedRunner(ext4Over(OWN_DISK))
+  const openings = new Preflight({
+    run: (call) => {
+      kinds.push(call.kind)
+      return runner.run(call)
+    },
+  })
+  const stacks = new ExportStacks({ ofOpenings: openings, ofOthers: new Preflight(runner) })
+  stacks.lookSoon(DEFINITION)
+  await stacks.of(DEFINITION)
+  await stacks.pass(DEFINITION)
+  expect(kinds.splice(0)).toEqual(['each', 'each'])
+  stacks.forget('vda')
+  await stacks.pass(DEFINITION)
+  expect(kinds.length).toBeGreaterThan(8)
+})
+
 test('what a look did not come to know is asked for again', async () => {
   const runner = recordedRunner(ext4Over(OWN_DISK))
   let answer = (): void => undefined

@@ -3,17 +3,17 @@
  * for. Texts of /sys and /proc come back trimmed; what cannot be read is null.
  */
 
-import type { BlockingRunner } from '../../blocking/calls.ts'
 import type { ProbeCall, ProbeResults } from '../../blocking/stack-probes.ts'
 import type { Waiting } from './facts.ts'
+import type { Questions } from './questions.ts'
 
 export class Machine {
-  readonly #runner: BlockingRunner
+  readonly #questions: Questions
   readonly #now: () => number
   #waiting: Waiting | null = null
 
-  constructor(runner: BlockingRunner, now: () => number) {
-    this.#runner = runner
+  constructor(questions: Questions, now: () => number) {
+    this.#questions = questions
     this.#now = now
   }
 
@@ -25,7 +25,7 @@ export class Machine {
   async ask<C extends ProbeCall>(what: string, call: C): Promise<ProbeResults[C['kind']]> {
     this.#waiting = { what, sinceMs: this.#now() }
     try {
-      return (await this.#runner.run(call)) as ProbeResults[C['kind']]
+      return await this.#questions.ask(call)
     } finally {
       this.#waiting = null
     }

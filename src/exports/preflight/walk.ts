@@ -4,7 +4,6 @@
  */
 
 import { normalize } from 'node:path/posix'
-import type { BlockingRunner } from '../../blocking/calls.ts'
 import type { PathFacts } from '../../blocking/stack-probes.ts'
 import { walkDevice } from './device-walk.ts'
 import type { DeviceWalk } from './device-walk.ts'
@@ -12,6 +11,7 @@ import type { FileLayer, FileSystemLayer, LayerFacts, StackFacts, StackFault } f
 import { Machine } from './machine.ts'
 import { mountOf, mountOption, parseMountTable } from './mount-table.ts'
 import type { Mount } from './mount-table.ts'
+import type { Questions } from './questions.ts'
 
 const USERS_WITHIN_MS = 400
 
@@ -33,9 +33,9 @@ export class StackWalk {
   #fault: StackFault | null = null
   #finished = false
 
-  constructor(runner: BlockingRunner, path: string, options: WalkOptions) {
+  constructor(questions: Questions, path: string, options: WalkOptions) {
     this.path = path
-    this.#machine = new Machine(runner, options.now)
+    this.#machine = new Machine(questions, options.now)
     this.#options = options
     this.#devices = {
       machine: this.#machine,

@@ -48,6 +48,8 @@ export function recordedRunner(recording: Recording): BlockingRunner {
 
 function answer(recording: Recording, call: BlockingCall): unknown {
   switch (call.kind) {
+    case 'each':
+      return call.calls.map((one) => answer(recording, one))
     case 'readTexts':
       return call.paths.map((path) => textOf(recording, resolved(recording, path)))
     case 'listNames':
