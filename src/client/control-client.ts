@@ -99,12 +99,13 @@ export class ControlClient {
   }
 
   async add(definition: NewExport, options: ChangeOptions = {}): Promise<ExportStatus> {
-    const { body } = await this.#post('/v1/exports', definition, options)
+    const { body } = await this.#postOnce('/v1/exports', definition, options)
     return body as ExportStatus
   }
 
   async remove(name: string, options: ChangeOptions = {}): Promise<void> {
-    await exchangeJson(this.endpoint, { method: 'DELETE', path: pathOf(name), ...exchangeOptions(options) })
+    const once = { connection: 'own', ...exchangeOptions(options) } as const
+    await exchangeJson(this.endpoint, { method: 'DELETE', path: pathOf(name), ...once })
   }
 
   /** `done` with the receipt; or not, when `wait` was false. Running out of time is a problem, `still-draining`. */
@@ -123,7 +124,10 @@ export class ControlClient {
   }
 
   async open(name: string, open: Partial<OpenOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
-    return this.#verb(name, 'open', open, options)
+    // A takeover fences a host.
+    return open.takeover === true
+      ? this.#verbOnce(name, 'open', open, options)
+      : this.#verb(name, 'open', open, options)
   }
 
   async standby(name: string, options: ChangeOptions = {}): Promise<ExportStatus> {
@@ -131,7 +135,7 @@ export class ControlClient {
   }
 
   async clear(name: string, clear: Partial<ClearOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
-    return this.#verb(name, 'clear', clear, options)
+    return this.#verbOnce(name, 'clear', clear, options)
   }
 
   async adopt(name: string, adopt: Partial<AdoptOptions> = {}, options: ChangeOptions = {}): Promise<ExportStatus> {
@@ -139,7 +143,7 @@ export class ControlClient {
   }
 
   async fence(name: string, options: ChangeOptions = {}): Promise<ExportStatus> {
-    return this.#verb(name, 'fence', {}, options)
+    return this.#verbOnce(name, 'fence', {}, options)
   }
 
   /** Resolves while the daemon serves; a problem of code `not-ready` says what it waits for. */
@@ -160,12 +164,26 @@ export class ControlClient {
     return answer.body as ExportStatus
   }
 
-  async #get(path: string, { signal }: CallOptions): Promise<JsonAnswer> {
-    return exchangeJson(this.endpoint, { method: 'GET', path, signal })
+  async #verbOnce(name: string, verb: string, body: object, options: ChangeOptions): Promise<ExportStatus> {
+    const answer = await this.#postOnce(`${pathOf(name)}/${verb}`, body, options)
+    return answer.body as ExportStatus
   }
 
+  async #get(path: string, { signal }: CallOptions): Promise<JsonAnswer> {
+    return exchangeJson(this.endpoint, { method: 'GET', path, connection: 'kept', signal })
+  }
+
+  /** For what answers the second time as it did the first, when both come at once. */
   async #post(path: string, body: object, options: ChangeOptions): Promise<JsonAnswer> {
-    return exchangeJson(this.endpoint, { method: 'POST', path, body, ...exchangeOptions(options) })
+    return exchangeJson(this.endpoint, { method: 'POST', path, body, connection: 'kept', ...exchangeOptions(options) })
+  }
+
+  /**
+   * For what is refused the second time, or does harm. A key does not help: a daemon that was started again, which is when
+   * a connection is lost, knows none.
+   */
+  async #postOnce(path: string, body: object, options: ChangeOptions): Promise<JsonAnswer> {
+    return exchangeJson(this.endpoint, { method: 'POST', path, body, connection: 'own', ...exchangeOptions(options) })
   }
 }
 

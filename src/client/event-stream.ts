@@ -63,7 +63,7 @@ async function open(endpoint: Endpoint, options: EventOptions, lastId: string): 
   const query = options.export === undefined ? '' : `?export=${encodeURIComponent(options.export)}`
   const headers = { accept: 'text/event-stream', ...(lastId !== '' && { 'last-event-id': lastId }) }
   const { signal } = options
-  return exchangeStream(endpoint, { method: 'GET', path: `/v1/events${query}`, headers, signal })
+  return exchangeStream(endpoint, { method: 'GET', path: `/v1/events${query}`, connection: 'own', headers, signal })
 }
 
 async function* sentEvents(response: IncomingMessage) {

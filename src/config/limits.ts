@@ -59,6 +59,10 @@ const limits = {
   controlBodyBytesMax: 4 * MIB,
   /** HTTP connections at once, over all control listeners. */
   controlConnectionsMax: 1024,
+  /** From so many on, a connection ends with its next answer, so that those that are idle leave room for others. */
+  controlConnectionsKeptMax: 512,
+  /** Milliseconds that an idle HTTP connection is kept. */
+  controlIdleMsMax: 60_000,
   /** Milliseconds that an HTTP request may take to arrive. */
   controlRequestTimeoutMs: 30_000,
   /** Milliseconds that answers under way get when the control server closes. */
@@ -157,4 +161,7 @@ assert(LIMITS.exportNameBytesMax + 16 <= LIMITS.optionBytesMax, 'an option that 
 assert(LIMITS.optionBytesMax <= LIMITS.optionSkipBytesMax, 'what is accepted is not more than what is read')
 assert(LIMITS.optionBytesMax + 16 <= LIMITS.inboxBytes, 'a whole option fits an inbox')
 assert(LIMITS.eventsKeptBytesMax * 2 <= LIMITS.eventBacklogBytesMax, 'a whole replay does not cut its reader')
-assert(LIMITS.eventStreamsMax < LIMITS.controlConnectionsMax, 'event streams leave connections to others')
+assert(
+  LIMITS.eventStreamsMax + LIMITS.controlConnectionsKeptMax < LIMITS.controlConnectionsMax,
+  'event streams and idle connections leave connections to others',
+)

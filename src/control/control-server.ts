@@ -39,6 +39,7 @@ export class ControlServer {
   readonly #metrics: Metrics
   readonly #log: FastifyBaseLogger
   readonly #listeners: Listener[] = []
+  #connectionsCount = 0
   #closed = false
 
   constructor({ verbs, facts, log }: ControlServerParts) {
@@ -80,10 +81,15 @@ export class ControlServer {
   }
 
   #serverOf(app: ControlApp): Server {
-    const server = createServer({ requestTimeout: LIMITS.controlRequestTimeoutMs }, (request, response) => {
+    const bounds = { requestTimeout: LIMITS.controlRequestTimeoutMs, keepAliveTimeout: LIMITS.controlIdleMsMax }
+    const server = createServer(bounds, (request, response) => {
       this.#route(app, request, response)
     })
     server.maxConnections = LIMITS.controlConnectionsMax
+    server.on('connection', (socket) => {
+      this.#connectionsCount += 1
+      socket.once('close', () => (this.#connectionsCount -= 1))
+    })
     server.on('clientError', (_error, socket) => {
       if (socket.writable) socket.end(rawBadRequest())
       else socket.destroy()
@@ -92,8 +98,8 @@ export class ControlServer {
   }
 
   #route(app: ControlApp, request: IncomingMessage, response: ServerResponse): void {
-    // An answer that goes out while we close is the last one of its connection.
-    if (this.#closed) response.shouldKeepAlive = false
+    // An answer that goes out while we close is the last one of its connection, and where there are many connections.
+    if (this.#closed || this.#connectionsCount > LIMITS.controlConnectionsKeptMax) response.shouldKeepAlive = false
     app.routing(request, response)
   }
 }

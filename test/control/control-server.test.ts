@@ -1,14 +1,17 @@
 /** Control servers on TCP: loopback for programs, closed to web pages; and several sockets on one server. */
 
+import { once } from 'node:events'
 import { request } from 'node:http'
 import { createConnection } from 'node:net'
 import { expect, test } from 'vitest'
 import { pino } from 'pino'
 import { connect } from '../../src/client/index.ts'
+import { LIMITS } from '../../src/config/limits.ts'
 import { ControlServer } from '../../src/control/control-server.ts'
 import { formatEndpoint } from '../../src/foundation/endpoint.ts'
 import type { Endpoint } from '../../src/foundation/endpoint.ts'
 import { controlRig, factsOf } from '../support/control-rig.ts'
+import { eventually } from '../support/eventually.ts'
 import { FakeExports } from '../support/fake-exports.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
@@ -76,6 +79,21 @@ test('several sockets serve the same exports, and all of them end', async () => 
   await server.close()
   await expect(other.list()).rejects.toMatchObject({ code: 'ENOENT' })
   await expect(client.list()).rejects.toMatchObject({ code: 'ENOENT' })
+})
+
+test('where there are many connections, one ends with its next answer', async () => {
+  const { path, raw } = await controlRig()
+  const keepAlive = { path: '/livez', headers: { connection: 'keep-alive' } }
+  expect((await raw(keepAlive)).headers['connection']).toBe('keep-alive')
+  const others = Array.from({ length: LIMITS.controlConnectionsKeptMax }, () => createConnection(path))
+  await Promise.all(others.map((other) => once(other, 'connect')))
+  await eventually('an answer that is the last one', async () => {
+    return (await raw(keepAlive)).headers['connection'] === 'close'
+  })
+  for (const other of others) other.destroy()
+  await eventually('an answer that is not', async () => {
+    return (await raw(keepAlive)).headers['connection'] === 'keep-alive'
+  })
 })
 
 test('whoever keeps a connection without asking anything does not keep the server from closing', async () => {
