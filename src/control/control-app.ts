@@ -3,7 +3,6 @@
  * gives it the requests of its sockets. Every error leaves as a problem document, also those that no route ever sees.
  */
 
-import { TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox'
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox'
 import Fastify, { LogController } from 'fastify'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
@@ -23,6 +22,7 @@ import { ownershipRoutes } from './ownership-routes.ts'
 import { PROBLEM_MEDIA_TYPE, problemOf, refusalOf } from './problem.ts'
 import { Repeatable } from './route-kit.ts'
 import type { ControlApp } from './route-kit.ts'
+import { compileSchemaCheck } from './schema-check.ts'
 
 export interface ControlParts {
   readonly verbs: ExportVerbs
@@ -42,7 +42,7 @@ export async function buildControlApp(parts: ControlParts): Promise<ControlApp> 
       sendProblem(error, request, reply)
     },
   }).withTypeProvider<TypeBoxTypeProvider>()
-  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  app.setValidatorCompiler(compileSchemaCheck)
   // Answers are typed by the verbs and written as they are; the schemas of answers are only their description.
   app.setSerializerCompiler(() => (payload) => JSON.stringify(payload))
   app.setErrorHandler((error, request, reply) => {
@@ -80,7 +80,7 @@ function declareRoutes(app: ControlApp, parts: ControlParts): void {
 async function describeRoutes(parts: ControlParts): Promise<object> {
   const { default: swagger } = await import('@fastify/swagger')
   const app: ControlApp = Fastify({ loggerInstance: parts.log }).withTypeProvider<TypeBoxTypeProvider>()
-  app.setValidatorCompiler(TypeBoxValidatorCompiler)
+  app.setValidatorCompiler(compileSchemaCheck)
   await app.register(swagger, describeApi(parts.facts.version))
   declareRoutes(app, parts)
   await app.ready()
