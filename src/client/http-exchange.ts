@@ -1,7 +1,7 @@
 /**
  * One HTTP request over a Unix or TCP socket, and its answer. Knows nothing of exports.
  *
- * A connection is kept for the next request, which so comes to the verb a millisecond sooner: a guest may be waiting. It
+ * A connection is kept for the next request, which so comes to the verb half a millisecond sooner: a guest may be waiting. It
  * may have died unnoticed, with a daemon that was started again; then the request is sent once more, on a connection of
  * its own. Whatever must not be sent twice has such a connection from the beginning.
  */
