@@ -9,8 +9,7 @@ import { closeDescriptor } from '../posix/descriptor.ts'
 import { ERRNO } from '../posix/errno.ts'
 import { fsync, OPEN, openFile, pread, pwrite } from '../posix/file.ts'
 
-/** What is longer gets memory of its own. */
-const scratch = new Uint8Array(16_384)
+const FIRST_READ_BYTES = 16_384
 
 /** 0 or -errno. On failure nothing is left behind; -EEXIST where the name is taken. */
 export function createFile(path: string, bytes: Uint8Array, mode: number): number {
@@ -29,7 +28,7 @@ export function createFile(path: string, bytes: Uint8Array, mode: number): numbe
 export function readFile(path: string, lengthBytesMax: number): Uint8Array | number {
   const descriptor = openFile(path, OPEN.readOnly | OPEN.nonBlocking)
   if (descriptor < 0) return descriptor
-  let bytes = scratch.subarray(0, lengthBytesMax + 1)
+  let bytes = new Uint8Array(Math.min(lengthBytesMax + 1, FIRST_READ_BYTES))
   let lengthBytes = 0
   let result = 1
   while (result > 0 && lengthBytes <= lengthBytesMax) {

@@ -4,7 +4,7 @@
  * failure is a negative errno. What the answers mean is judged in exports/preflight/.
  */
 
-import { readdirSync, readlinkSync, realpathSync, statfsSync, statSync } from 'node:fs'
+import { readdirSync, readFileSync, readlinkSync, realpathSync, statfsSync, statSync } from 'node:fs'
 import type { StatsBase } from 'node:fs'
 import { closeDescriptor } from '../posix/descriptor.ts'
 import { mapperTargets } from '../posix/device-mapper.ts'
@@ -16,7 +16,7 @@ import { fileSystemName } from '../posix/file-system.ts'
 import { OPEN, openFile } from '../posix/file.ts'
 import { deviceNumber, loopBacking } from '../posix/loop-device.ts'
 import type { LoopBacking } from '../posix/loop-device.ts'
-import { answering, listDirectory, readFile } from './file-calls.ts'
+import { answering, listDirectory } from './file-calls.ts'
 import { measureImage } from './image-measurement.ts'
 
 interface OnPath {
@@ -62,7 +62,7 @@ export interface OpenUsers {
 }
 
 export interface ProbeParameters {
-  /** Whole small files; -EFBIG for one of more than 4 MiB. */
+  /** Small files; the first 4 Mi characters of each. */
   readonly readTexts: { readonly paths: readonly string[] }
   readonly readLink: OnPath
   /** The first `countMax` of them, in no order. */
@@ -95,7 +95,7 @@ export interface ProbeResults {
 export type ProbeKind = keyof ProbeParameters
 export type ProbeCall = { [K in ProbeKind]: { readonly kind: K } & ProbeParameters[K] }[ProbeKind]
 
-const TEXT_BYTES_MAX = 4 * 1024 * 1024
+const TEXT_LENGTH_MAX = 4 * 1024 * 1024
 
 export function probe(call: ProbeCall): ProbeResults[ProbeKind] {
   switch (call.kind) {
@@ -124,10 +124,16 @@ export function probe(call: ProbeCall): ProbeResults[ProbeKind] {
   }
 }
 
-/** Not with node:fs, which makes an Error of each file that is missing: no device has all of them. */
+/**
+ * Not opened by node:fs, which makes an Error of each file that is missing: no device has all of them. Read from one end to
+ * the other, for debugfs has files that cannot be read at a position.
+ */
 function readText(path: string): string | number {
-  const bytes = readFile(path, TEXT_BYTES_MAX)
-  return typeof bytes === 'number' ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString()
+  const descriptor = openFile(path, OPEN.readOnly)
+  if (descriptor < 0) return descriptor
+  const text = answering(() => readFileSync(descriptor, 'utf8'))
+  closeDescriptor(descriptor)
+  return typeof text === 'string' ? text.slice(0, TEXT_LENGTH_MAX) : text
 }
 
 function listNames(path: string, countMax: number): readonly string[] | number {
