@@ -94,7 +94,7 @@ export class ControlActions {
     const options: Partial<OpenOptions> = {
       ...(await this.#proof(flags)),
       timeoutMs: flags.timeout ?? null,
-      ...pick(flags, ['allowUnsafe']),
+      ...pick(flags, ['awaitClose', 'allowUnsafe']),
     }
     this.#printState(await this.#client.open(name, options, changeOptions(flags)))
   }

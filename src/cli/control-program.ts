@@ -36,6 +36,7 @@ export interface OpenFlags extends ChangeFlags {
   readonly receipt?: string
   readonly takeover?: true
   readonly timeout?: number
+  readonly awaitClose?: true
   readonly allowUnsafe?: readonly string[]
 }
 
@@ -145,6 +146,7 @@ function lifeVerbs(program: Command, actions: () => ControlActions): void {
     .addOption(
       new Option('--timeout <duration>', 'how long to wait for a source that still closes').argParser(duration),
     )
+    .option('--await-close', 'wait that long also for a source that has not begun to close')
     .addOption(allowUnsafe())
     .action(async (name: string, flags: OpenFlags) => actions().open(name, flags))
   changing(program, 'standby', 'wait to be opened').action(async (name: string, flags: ChangeFlags) =>

@@ -224,10 +224,11 @@ function openingRoutes(app: ControlApp, verbs: ExportVerbs, repeatable: Repeatab
     },
     async (request, reply) =>
       repeatable.answer(request, reply, async () => {
-        const { timeoutMs, allowUnsafe } = request.body
+        const { timeoutMs, awaitClose, allowUnsafe } = request.body
         const options: OpenOptions = {
           ...proofOf(request.body),
           timeoutMs: timeoutMs ?? null,
+          ...(awaitClose !== undefined && { awaitClose }),
           ...(allowUnsafe !== undefined && { allowUnsafe }),
         }
         return jsonAnswer(200, await verbs.open(request.params.name, options))

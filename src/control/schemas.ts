@@ -107,6 +107,13 @@ export const OpenBody = Type.Object(
     receipt: Type.Optional(nullable(Receipt)),
     takeover: Type.Optional(Type.Boolean()),
     timeoutMs: Type.Optional(timeoutMs),
+    awaitClose: Type.Optional(
+      Type.Boolean({
+        description:
+          'Waits up to `timeoutMs` for the close of a holder that has not begun to close, which is refused at once else: ' +
+          'for an `open` that is asked for together with the `close`.',
+      }),
+    ),
     allowUnsafe: Type.Optional(allowUnsafe),
   },
   strict,

@@ -35,6 +35,8 @@ import type { Fenced } from './takeover.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const INTERVAL_MS = 25
+/** So long at the most an opening looks at the record more often than that. */
+const KEEN_MS = 1_000
 const AFTER_FENCE_MS = 5_000
 
 export interface Opened {
@@ -48,6 +50,7 @@ export interface OpeningRequest {
   readonly ownership: OwnershipSide
   readonly receipt: Receipt | null
   readonly takeover: boolean
+  readonly awaitClose: boolean
   /** Codes of the preflight that the operator accepts. */
   readonly allowUnsafe: readonly string[]
   /** What this export's clients were told; an image that shrank is refused. 0 where nobody was told anything. */
@@ -85,6 +88,7 @@ export async function claimForReading(
 class Opening {
   readonly #context: ExportContext
   readonly #request: OpeningRequest
+  readonly #beganMs: number
   #deadlineMs: number
   #holder: Promise<RecordHolder> | null = null
   #fenced: Fenced | null = null
@@ -94,14 +98,18 @@ class Opening {
   constructor(context: ExportContext, request: OpeningRequest) {
     this.#context = context
     this.#request = request
-    this.#deadlineMs = context.now() + request.timeoutMs
+    this.#beganMs = context.now()
+    this.#deadlineMs = this.#beganMs + request.timeoutMs
   }
 
   async run(): Promise<Opened> {
     try {
-      // The record is read, and the token made durable, while the image is looked at.
-      this.#ahead = this.#request.ownership.readAhead()
-      void this.#ownHolder().catch(() => undefined)
+      // While the image is looked at its token is made durable, and then the record read.
+      void this.#ownHolder()
+        .then(() => {
+          this.#ahead = this.#request.ownership.readAhead()
+        })
+        .catch(() => undefined)
       // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
       await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
       for (;;) {
@@ -110,13 +118,21 @@ class Opening {
         if (this.#request.abandoned()) throw attempt.notYet
         if (attempt.atOnce) continue
         if (this.#late) throw attempt.notYet
-        await this.#request.ownership.pause(INTERVAL_MS)
+        await this.#pause()
       }
     } catch (error) {
       // Where the home did not answer the record may name it all the same.
       if (!RecordWait.isReason(error)) await this.#forgetHolder()
       throw error
     }
+  }
+
+  /** Who asks together with the close is answered soon, by a look at nothing but the record. */
+  async #pause(): Promise<void> {
+    const { ownership } = this.#request
+    const keen = this.#context.now() < this.#beganMs + KEEN_MS && ownership.home.tellsSoon !== true
+    if (keen) this.#ahead = await ownership.awaitChange(INTERVAL_MS)
+    else await ownership.pause(INTERVAL_MS)
   }
 
   get #late(): boolean {
@@ -151,7 +167,7 @@ class Opening {
     refuseShrunken(definition, image, this.#request.knownSizeBytes)
     const newest = await this.#readNewest(image)
     await ownership.refuseLinks(image.facts, newest)
-    const question = await ownership.question(newest, image.facts, this.#request.takeover)
+    const question = await ownership.question(newest, image.facts, this.#request)
     const decision = this.#decide(newest, question)
     switch (decision.act) {
       case 'refuse':

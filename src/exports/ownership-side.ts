@@ -23,11 +23,16 @@ import { Recovery } from './recovery.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const WATCH_INTERVAL_MS = 1000
+const KEEN_INTERVAL_MS = 3
 /** How often a record is asked for whose changes are told anyway. */
 const TOLD_INTERVAL_MS = 500
 
 /** File systems that no second host has mounted. A block device may be shared, whatever is behind it. */
 const LOCAL_FILE_SYSTEMS = new Set(['ext4', 'xfs', 'btrfs', 'zfs', 'f2fs', 'bcachefs', 'tmpfs', 'ramfs', 'overlay'])
+
+export type OpeningWishes = Pick<OpeningQuestion, 'takeover' | 'awaitClose'>
+
+const NOTHING_MORE: OpeningWishes = { takeover: false, awaitClose: false }
 
 export interface RecordAhead {
   /** Of the image that it is the record of. */
@@ -98,6 +103,22 @@ export class OwnershipSide {
     return { realPath: this.#located, newest }
   }
 
+  /**
+   * Looks at the record again and again, until it is another one than was seen last, or for that long. Resolves with what it
+   * saw. Only for those who wait for a moment: each look is a way to the record.
+   */
+  async awaitChange(withinMs: number): Promise<RecordAhead | null> {
+    const deadlineMs = this.#context.now() + withinMs
+    const before = this.#newest?.sequence
+    let ahead: RecordAhead | null
+    do {
+      await sleep(KEEN_INTERVAL_MS)
+      ahead = this.readAhead()
+      await ahead?.newest
+    } while (this.#newest?.sequence === before && this.#context.now() < deadlineMs)
+    return ahead
+  }
+
   /** Before the record is asked for again: waits that long; where changes are told soon, until one is. */
   pause(intervalMs: number): Promise<unknown> {
     if (this.home.tellsSoon !== true) return sleep(intervalMs)
@@ -113,11 +134,12 @@ export class OwnershipSide {
   }
 
   /** Everything that decides whether the image may be opened on top of that record. */
-  async question(newest: Newest, facts: ImageFacts, takeover: boolean): Promise<OpeningQuestion> {
+  async question(newest: Newest, facts: ImageFacts, wanted: OpeningWishes = NOTHING_MORE): Promise<OpeningQuestion> {
     const record = newest.kind === 'record' ? newest.record : null
     return {
       newest,
-      takeover,
+      takeover: wanted.takeover,
+      awaitClose: wanted.awaitClose,
       holder: await this.#kinship(record?.holder),
       intentBy: await this.#kinship(record?.intent?.by),
       intentAgainst: await this.#kinship(record?.intent?.against),
@@ -129,7 +151,7 @@ export class OwnershipSide {
 
   async startDecision(facts: ImageFacts): Promise<StartDecision> {
     const newest = await this.readNewest()
-    return decideStart(await this.question(newest, facts, false), this.#definition.durability)
+    return decideStart(await this.question(newest, facts), this.#definition.durability)
   }
 
   /**
@@ -140,7 +162,7 @@ export class OwnershipSide {
     const newest = await this.readNewest()
     if (newest.kind !== 'record') return null
     const { record } = newest
-    const question = await this.question(newest, facts, false)
+    const question = await this.question(newest, facts)
     const unfinished = { definition: this.#definition, ownership: this, facts, record }
     if (decideStart(question, this.#definition.durability).act === 'finishClose') {
       return new Recovery(this.#context, { ...unfinished, generation: record.generation })

@@ -187,6 +187,11 @@ export interface OpenOptions {
   readonly receipt: Receipt | null
   readonly takeover: boolean
   readonly timeoutMs: number | null
+  /**
+   * Waits for a close also where it has not begun: for an opening that is asked for together with the close. Else a holder
+   * that has it open is refused at once. It is `timeoutMs` that bounds it.
+   */
+  readonly awaitClose?: boolean
   /** Codes of the preflight that the operator accepts for this opening. */
   readonly allowUnsafe?: readonly string[]
 }

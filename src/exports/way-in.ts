@@ -81,6 +81,7 @@ export class WayIn {
       ownership,
       receipt: options.receipt,
       takeover: options.takeover,
+      awaitClose: options.awaitClose ?? false,
       allowUnsafe: options.allowUnsafe ?? [],
       knownSizeBytes: known,
       timeoutMs: options.timeoutMs ?? 0,

@@ -6,7 +6,7 @@
  *     none, closed              anybody                  nothing more is needed
  *     closing, handed early     anybody                  nothing more; its listed writes are held back
  *     any other state           this run, a dead run     its generation's lock, free
- *                               a living run             its close, if it is closing; else nothing: it is refused
+ *                               a living run             its close, if it is closing or about to; else it is refused
  *                               an earlier boot          the reboot, where that is proof; else a fence
  *                               another host             its close or its lock, with cluster locks; else a fence
  *
@@ -35,6 +35,8 @@ export interface OpeningQuestion {
   readonly rebootIsProof: boolean
   /** The operator wants the holder fenced where nothing less will do. */
   readonly takeover: boolean
+  /** Whoever asks knows that the holder is about to be closed. */
+  readonly awaitClose: boolean
 }
 
 interface Refused {
@@ -95,6 +97,7 @@ function refuseMoved({ direction, home, since }: HomeChange): OpeningDecision {
 
 function decideByHolder(record: OwnershipRecord, question: OpeningQuestion): OpeningDecision {
   const closing = record.state === 'closing'
+  const awaited = question.awaitClose && (record.state === 'open' || record.state === 'opening')
   const held: Refused = { code: 'held-by-other', reason: heldBy(record) }
   switch (question.holder) {
     case 'this-run':
@@ -107,6 +110,7 @@ function decideByHolder(record: OwnershipRecord, question: OpeningQuestion): Ope
     case 'living-run':
       // To fence this host, on this very boot, would end whoever asks.
       if (closing) return { act: 'awaitClose', lockProves: true, ...held }
+      if (awaited) return { act: 'awaitClose', lockProves: false, ...held }
       return { act: 'refuse', code: held.code, reason: `${held.reason}, by a daemon that lives on this host` }
     case 'earlier-boot':
       if (question.rebootIsProof) return { act: 'open', clearedBy: 'reboot' }
@@ -120,6 +124,7 @@ function decideByHolder(record: OwnershipRecord, question: OpeningQuestion): Ope
       if (question.takeover) return { act: 'fence', against: record.holder }
       if (closing) return { act: 'awaitClose', lockProves: question.clusterLocks, ...held }
       if (question.clusterLocks) return { act: 'awaitLock', ...held }
+      if (awaited) return { act: 'awaitClose', lockProves: false, ...held }
       return { act: 'refuse', ...held }
   }
 }

@@ -11,6 +11,7 @@ import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { connect } from '../../src/client/index.ts'
 import { ENGINES, startDaemon } from '../support/daemon.ts'
 import type { Daemon, EngineName } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
@@ -76,13 +77,23 @@ async function beginMoving({ scratch, disk, source, destination }: Hosts): Promi
   return { fresh, first }
 }
 
-/** Milliseconds until a write elsewhere was answered. The disk keeps the source's write until then. */
+/**
+ * Milliseconds until a write elsewhere was answered, which the destination has had parked since the close was called. The
+ * opening is asked for together with the close. The disk keeps the source's write until then.
+ */
 async function moveEarly({ disk, source, destination }: Hosts, { fresh, first }: Moving): Promise<number> {
+  const [from, to] = [connect(source.controlUrl), connect(destination.controlUrl)]
+  // Whoever moves a guest has looked at both ends before.
+  for (const end of [from, to]) await end.status('vda')
   const calledMs = performance.now()
-  await source.ask('POST', '/exports/vda/close', { early: true })
-  await destination.open('vda')
-  await fresh.request('WRITE', { offset: ELSEWHERE, data: NEW }, 60_000)
+  const closing = from.close('vda', { early: true })
+  const opening = to.open('vda', { awaitClose: true, timeoutMs: 60_000 })
+  const written = fresh.send('WRITE', { offset: ELSEWHERE, data: NEW })
+  const answer = await answerWithin(written, 60_000)
   const answeredMs = performance.now() - calledMs
+  expect(answer.error).toBe(0)
+  expect(await closing).toMatchObject({ done: false })
+  expect(await opening).toMatchObject({ state: 'open' })
   expect(disk.log.inDisk()).toHaveLength(1)
   const overlapping = fresh.send('WRITE', { offset: OVERLAPPING, data: NEW })
   disk.holdWrites(false)

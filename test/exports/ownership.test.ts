@@ -197,6 +197,26 @@ test('an open that waits for its source gets the image when that has closed, and
   expect(newestOf(path)).toMatchObject({ state: 'closed', generation: 2 })
 })
 
+test('an open that is asked for together with the close waits for it, and no longer than it was told', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const source = await startHost(scratch, path)
+  const destination = await startHost(scratch, path, { standby: true })
+  expect(await refusal(destination, 'open', { awaitClose: true })).toMatchObject({ code: 'held-by-other' })
+  const startedMs = performance.now()
+  expect(await refusal(destination, 'open', { awaitClose: true, timeoutMs: 400 })).toMatchObject({
+    code: 'held-by-other',
+    generation: 1,
+  })
+  expect(performance.now() - startedMs).toBeGreaterThanOrEqual(400)
+  expect(recordsOf(path)).toHaveLength(2)
+  const opening = destination.open('vda', { awaitClose: true, timeoutMs: 20_000 })
+  await eventually('it waits', async () => (await destination.status('vda')).state === 'opening')
+  const { receipt } = await source.close('vda')
+  expect(receipt.generation).toBe(1)
+  expect(await opening).toMatchObject({ state: 'open', generation: 2 })
+})
+
 test('a receipt that is brought along must be the one in the record', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)

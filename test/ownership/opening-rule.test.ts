@@ -26,6 +26,7 @@ function ask(overrides: Partial<OpeningQuestion> = {}): OpeningQuestion {
     clusterLocks: false,
     rebootIsProof: false,
     takeover: false,
+    awaitClose: false,
     ...overrides,
   }
 }
@@ -127,6 +128,20 @@ describe('opening', () => {
       act: 'open',
       clearedBy: 'reboot',
     })
+  })
+
+  test.each(['living-run', 'other-host'] as const)('who asks together with the close waits for it: %s', (holder) => {
+    for (const state of ['open', 'opening'] as const) {
+      const newest = newestOf({ state })
+      expect(actOf({ newest, holder })).toBe('refuse')
+      expect(decideOpening(ask({ newest, holder, awaitClose: true }))).toMatchObject({
+        act: 'awaitClose',
+        lockProves: false,
+        code: 'held-by-other',
+      })
+    }
+    expect(actOf({ newest: newestOf({ state: 'fenced' }), holder, awaitClose: true })).toBe('refuse')
+    expect(actOf({ newest: newestOf({ state: 'closed' }), holder, awaitClose: true })).toBe('open')
   })
 
   test('a free lock ends the wait for a close only where locks prove', () => {
