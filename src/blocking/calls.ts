@@ -20,6 +20,7 @@ import {
   readFile,
   readHighest,
   removeFile,
+  removeFiles,
   renameFile,
   syncDirectory,
 } from './file-calls.ts'
@@ -62,6 +63,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly createFile: { readonly path: string; readonly bytes: Uint8Array; readonly mode: number }
   readonly readFile: { readonly path: string; readonly lengthBytesMax: number }
   readonly removeFile: { readonly path: string }
+  /** Those that can be removed: 0, whatever became of each. */
+  readonly removeFiles: { readonly paths: readonly string[] }
   readonly renameFile: { readonly path: string; readonly renamedPath: string }
   readonly listDirectory: { readonly path: string }
   /** Of each directory the highest name that matches, as texts are compared. */
@@ -156,6 +159,8 @@ export function perform(call: BlockingCall): BlockingResult {
       return readFile(call.path, call.lengthBytesMax)
     case 'removeFile':
       return removeFile(call.path)
+    case 'removeFiles':
+      return removeFiles(call.paths)
     case 'renameFile':
       return renameFile(call.path, call.renamedPath)
     case 'listDirectory':
@@ -174,10 +179,8 @@ export function perform(call: BlockingCall): BlockingResult {
       return queryLockByPath(call)
     case 'inTurn':
       return performInTurn(call.calls)
-    case 'inTurnThenList': {
-      const results = performInTurn(call.calls)
-      return { results, names: (results.at(-1) ?? 0) < 0 ? null : listDirectory(call.path) }
-    }
+    case 'inTurnThenList':
+      return performThenList(call.calls, call.path)
     case 'each':
       return call.calls.map(probe)
     case 'readTexts':
@@ -206,6 +209,11 @@ function performInTurn(calls: readonly PlainCall[]): readonly number[] {
     if (result < 0) break
   }
   return results
+}
+
+function performThenList(calls: readonly PlainCall[], path: string): ListedResults {
+  const results = performInTurn(calls)
+  return { results, names: (results.at(-1) ?? 0) < 0 ? null : listDirectory(path) }
 }
 
 function queryLockByPath({ path, lock, start, length }: BlockingParameters['queryLockByPath']): number {

@@ -50,6 +50,12 @@ export function removeFile(path: string): number {
   })
 }
 
+/** Those that can be removed. 0, whatever became of each. */
+export function removeFiles(paths: readonly string[]): number {
+  for (const path of paths) removeFile(path)
+  return 0
+}
+
 /** Gives the file another name, replacing what had it. 0 or -errno. */
 export function renameFile(path: string, renamedPath: string): number {
   return answering(() => {

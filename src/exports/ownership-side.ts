@@ -23,7 +23,7 @@ import { Recovery } from './recovery.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const WATCH_INTERVAL_MS = 1000
-const KEEN_INTERVAL_MS = 3
+const KEEN_INTERVAL_MS = 2
 /** How often a record is asked for whose changes are told anyway. */
 const TOLD_INTERVAL_MS = 500
 

@@ -35,8 +35,8 @@ const RECORD_NAME = /^(?!0{16})(\d{16})\.json$/
 const TEMPORARY_NAME = /^\.(\d{16})\.[0-9a-f]{32}$/
 const FILE_MODE = 0o600
 const FOLDER_MODE = 0o700
-/** Files that one swap removes at most. */
-const PRUNED_MAX = 16
+/** So many are removed at once, on one way to the thread; fewer than that stay for now, beside those that are kept. */
+export const PRUNED_AT_ONCE = 16
 const VANISHED_MAX = 16
 
 /** Beside the image, or in a directory that must exist. */
@@ -230,9 +230,9 @@ export class DirectoryHome implements RecordHome {
       const number = Number((RECORD_NAME.exec(name) ?? TEMPORARY_NAME.exec(name))?.[1] ?? highest)
       return number <= highest - RECORDS_KEPT
     })
-    for (const name of outdated.sort().slice(0, PRUNED_MAX)) {
-      await this.#runner.run({ kind: 'removeFile', path: join(this.#place(), name) })
-    }
+    if (outdated.length < PRUNED_AT_ONCE) return
+    const oldest = outdated.sort().slice(0, PRUNED_AT_ONCE)
+    await this.#runner.run({ kind: 'removeFiles', paths: oldest.map((name) => join(this.#place(), name)) })
   }
 
   /** Null where the folder is not there, which is so before the first record. */

@@ -78,17 +78,18 @@ async function beginMoving({ scratch, disk, source, destination }: Hosts): Promi
 }
 
 /**
- * Milliseconds until a write elsewhere was answered, which the destination has had parked since the close was called. The
- * opening is asked for together with the close. The disk keeps the source's write until then.
+ * Milliseconds from the call of the close until a write elsewhere was answered, which the destination had parked. Its
+ * opening waits for the close already. The disk keeps the source's write until then.
  */
 async function moveEarly({ disk, source, destination }: Hosts, { fresh, first }: Moving): Promise<number> {
   const [from, to] = [connect(source.controlUrl), connect(destination.controlUrl)]
-  // Whoever moves a guest has looked at both ends before.
-  for (const end of [from, to]) await end.status('vda')
-  const calledMs = performance.now()
-  const closing = from.close('vda', { early: true })
+  // Whoever moves a guest has looked at the source before.
+  await from.status('vda')
   const opening = to.open('vda', { awaitClose: true, timeoutMs: 60_000 })
   const written = fresh.send('WRITE', { offset: ELSEWHERE, data: NEW })
+  await eventually('the opening to wait', async () => (await destination.status('vda')).state === 'opening')
+  const calledMs = performance.now()
+  const closing = from.close('vda', { early: true })
   const answer = await answerWithin(written, 60_000)
   const answeredMs = performance.now() - calledMs
   expect(answer.error).toBe(0)

@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
-import { RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
+import { PRUNED_AT_ONCE, RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
 import { startDaemon } from '../support/daemon.ts'
 import type { ApiAnswer, Daemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
@@ -228,7 +228,7 @@ test.each(['open: claimed', 'record: written', 'open: before opening is recorded
     do {
       await other.daemon.open('vda')
       await other.daemon.close('vda')
-    } while ((await newest()).sequence <= RECORDS_KEPT + 2)
+    } while ((await newest()).sequence <= RECORDS_KEPT + PRUNED_AT_ONCE + 2)
     await other.daemon.ask('POST', '/exports/vda/standby', {})
     await other.park(2)
     expect((await other.open()).status).toBe(200)

@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { DirectoryHome, RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
+import { DirectoryHome, PRUNED_AT_ONCE, RECORDS_KEPT } from '../../src/ownership/directory-home.ts'
 import type { Newest, RecordDraft, RecordHome } from '../../src/ownership/home.ts'
 import { sequenceOf } from '../../src/ownership/home.ts'
 import { planRepair, readRecords, repairRecord } from '../../src/ownership/record-repair.ts'
@@ -77,7 +77,8 @@ test('the log goes on, and what was unreadable is kept for ever', async () => {
   expect(await home.readNewest()).toEqual({ kind: 'record', record })
   expect(readdirSync(folder)).toHaveLength(4)
   expect(readFileSync(aside ?? '', 'utf8')).toBe('{"torn')
-  for (let sequence = 3; sequence < RECORDS_KEPT + 10; sequence++) await home.compareAndSwap(sequence, draftOf())
+  for (let sequence = 3; sequence < RECORDS_KEPT + PRUNED_AT_ONCE + 10; sequence++)
+    await home.compareAndSwap(sequence, draftOf())
   expect(existsSync(join(folder, '0000000000000002.json'))).toBe(false)
   expect(existsSync(aside ?? '')).toBe(true)
   expect(await home.readNewest()).toMatchObject({ kind: 'record' })
