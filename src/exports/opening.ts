@@ -59,8 +59,6 @@ export interface OpeningRequest {
   readonly timeoutMs: number
   /** Called with every image that was opened, before anything is decided by its record. */
   readonly found: (image: OpenImage) => void
-  /** Called each time the image is locked for us, and only the record is left to be written. */
-  readonly claimed: () => void
   /** Turns true when the opening is not wanted any more. */
   readonly abandoned: () => boolean
 }
@@ -228,7 +226,6 @@ class Opening {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
     }
     await faultPoint('open: claimed')
-    this.#request.claimed()
     const published = await this.#publish(image, newest, lock, draining, clearedBy)
     return published instanceof Refusal ? { notYet: published, atOnce: true } : { image, record: published }
   }

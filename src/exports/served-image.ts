@@ -18,7 +18,6 @@ export class ServedImage {
   readonly #found: (facts: ImageFacts) => Promise<void>
   #facts: ImageFacts | null = null
   #forWriting = false
-  #way: Promise<void> | null = null
 
   /** `found` is called with each image that was opened, before it is served. It may refuse it. */
   constructor(
@@ -54,27 +53,15 @@ export class ServedImage {
   }
 
   /**
-   * Lets go of what a standby reads, for what is to be opened for writing: reads that are under way finish first, what is
-   * asked from now on waits. Done once for each `serve`.
+   * The standby's descriptor gives way to the new one; reads that are under way finish first. Not before the record is
+   * written, however long that takes: it delays nobody's reads.
    */
-  makeWay(): Promise<void> {
-    this.#way ??= this.#data.setGate({ reads: 'park', writes: 'park' }).then(() => this.drop())
-    return this.#way
-  }
-
-  /** Settles when nothing of that is under way any more: what was wanted is not served after all. */
-  async wayEnded(): Promise<void> {
-    await this.#way?.catch(() => undefined)
-    this.#way = null
-  }
-
-  /** In place of what was served. */
-  async serve(image: OpenImage, generation: number): Promise<void> {
+  async replace(image: OpenImage, generation: number): Promise<void> {
     try {
-      await this.makeWay()
-      this.#way = null
+      // The worker takes its orders in turn.
+      const [, before] = await Promise.all([this.#data.setGate({ reads: 'park', writes: 'park' }), this.#take()])
       this.#forWriting = true
-      await this.#data.attachFile(image, generation)
+      await Promise.all([this.#data.attachFile(image, generation), this.#close(before)])
       this.#facts = image.facts
     } catch (error) {
       if (this.#data.file !== image) await closeImage(this.#context.images, image)

@@ -88,16 +88,9 @@ export class WayIn {
       found: (found) => {
         this.#located(found.facts)
       },
-      // While the record is written.
-      claimed: () => {
-        this.#image.makeWay().catch(() => undefined)
-      },
       abandoned: () => this.#life.state !== 'opening' || this.#isEnding,
-    }).catch(async (error: unknown) => {
-      await this.#image.wayEnded()
-      throw error
     })
-    await this.#image.serve(image, record.generation)
+    await this.#image.replace(image, record.generation)
     this.#life.generation = record.generation
     this.#life.lastReceipt = null
     if (known !== 0 && known !== image.facts.sizeBytes) await data.disconnect()

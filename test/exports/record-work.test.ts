@@ -4,6 +4,7 @@
  * is stopped.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
 import { eventually } from '../support/eventually.ts'
@@ -42,6 +43,29 @@ test('a record that cannot be written delays no write, and no other export', asy
   await stall(false)
   const { receipt } = await daemon.close('vda')
   expect(place.newest('vda')).toMatchObject({ state: 'closed', receipt: { nonce: receipt.nonce } })
+})
+
+test('a record that cannot be written delays no read of a standby that is opened', async () => {
+  const scratch = scratchOfTest()
+  const { place, stall } = await stallingPlace(scratch)
+  const path = makeImage(scratch, MEBIBYTE)
+  const { ownership, settings } = place
+  const options = { ownership, ownershipSettings: settings, standby: true } as const
+  const daemon = await startHost(scratch, path, options)
+  await daemon.open('vda')
+  await daemon.close('vda')
+  await daemon.ask('POST', '/exports/vda/standby', {})
+  scratch.defer('the stalled record', () => stall(false).catch(() => undefined))
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  await stall(true)
+  const opening = daemon.open('vda', { timeoutMs: 60_000 })
+  await eventually('the opening', async () => (await daemon.status('vda')).state === 'opening')
+  for (let count = 0; count < 10; count += 1) {
+    expect((await frontend.request('READ', { offset: 0, length: BLOCK.length }, 5_000)).error).toBe(0)
+    await sleep(100)
+  }
+  await stall(false)
+  expect(await opening).toMatchObject({ state: 'open', generation: 2 })
 })
 
 test('an image that does not answer delays no record: not its own, and no other', async () => {
