@@ -107,7 +107,7 @@ class Attempt {
     outgoing.end(payload)
   }
 
-  /** After a failure: the connection was an old one, and had ended before the daemon could hear of the request. */
+  /** After a failure: the connection was an old one, and ended at once, without a byte of an answer. */
   get foundItDead(): boolean {
     const { reusedSocket, socket } = this.#outgoing
     const isUnanswered = socket === null || socket.bytesRead === this.#bytesReadBefore

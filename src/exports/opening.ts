@@ -2,7 +2,7 @@
  * Opening an image for writing, up to the moment when writes may be submitted: the descriptor, the rule, the locks, the
  * record. Whatever fails leaves nothing behind: no descriptor, no lock, no record that says more than is true.
  *
- *     open read-write ─▶ record read, rule asked ─▶ claim all generations but the draining ─▶ QEMU's locks
+ *     open read-write, record read ─▶ rule asked ─▶ claim all generations but the draining ─▶ QEMU's locks
  *                     ─▶ record `opening g` ─▶ narrow to g ─▶ record `open`
  *
  * What somebody else still holds is asked for again, from the beginning, as long as the request says: a source that is
@@ -35,7 +35,7 @@ import type { Fenced } from './takeover.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 const INTERVAL_MS = 25
-/** So long at the most an opening looks at the record more often than that. */
+/** So long at the most an opening that waits for a close looks at the record more often than that. */
 const KEEN_MS = 1_000
 const AFTER_FENCE_MS = 5_000
 
@@ -65,9 +65,9 @@ export interface OpeningRequest {
 
 /**
  * What one attempt came to: opened, or why not yet. `atOnce`: the predecessor has recorded how it goes on, so the next
- * attempt knows more, and needs no patience for it.
+ * attempt knows more, and needs no patience for it. `soon`: a close may be over at any moment.
  */
-type Attempt = Opened | { readonly notYet: Refusal; readonly atOnce?: true }
+type Attempt = Opened | { readonly notYet: Refusal; readonly atOnce?: true; readonly soon?: true }
 
 export function openForWriting(context: ExportContext, request: OpeningRequest): Promise<Opened> {
   return new Opening(context, request).run()
@@ -90,7 +90,8 @@ class Opening {
   #deadlineMs: number
   #holder: Promise<RecordHolder> | null = null
   #fenced: Fenced | null = null
-  /** Asked for before the image was opened. */
+  #attempts = 0
+  /** Asked for before the image was opened, for the next attempt alone. */
   #ahead: RecordAhead | null = null
 
   constructor(context: ExportContext, request: OpeningRequest) {
@@ -105,18 +106,21 @@ class Opening {
       // While the image is looked at its token is made durable, and then the record read.
       void this.#ownHolder()
         .then(() => {
-          this.#ahead = this.#request.ownership.readAhead()
+          if (this.#attempts === 0) this.#ahead = this.#request.ownership.readAhead()
         })
         .catch(() => undefined)
       // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
       await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
       for (;;) {
+        this.#attempts += 1
         const attempt = await this.#attempt()
         if ('image' in attempt) return attempt
+        // What it had no use for is old by now.
+        this.#ahead = null
         if (this.#request.abandoned()) throw attempt.notYet
         if (attempt.atOnce) continue
         if (this.#late) throw attempt.notYet
-        await this.#pause()
+        await this.#pause(attempt.soon === true)
       }
     } catch (error) {
       // Where the home did not answer the record may name it all the same.
@@ -126,9 +130,9 @@ class Opening {
   }
 
   /** Who asks together with the close is answered soon, by a look at nothing but the record. */
-  async #pause(): Promise<void> {
+  async #pause(soon: boolean): Promise<void> {
     const { ownership } = this.#request
-    const keen = this.#context.now() < this.#beganMs + KEEN_MS && ownership.home.tellsSoon !== true
+    const keen = soon && this.#context.now() < this.#beganMs + KEEN_MS && ownership.home.tellsSoon !== true
     if (keen) this.#ahead = await ownership.awaitChange(INTERVAL_MS)
     else await ownership.pause(INTERVAL_MS)
   }
@@ -174,7 +178,7 @@ class Opening {
         return this.#fence(newest, decision.against)
       case 'awaitClose': {
         const notYet = OwnershipSide.heldBy(decision.code, decision.reason, newest)
-        if (!decision.lockProves || !this.#late) return { notYet }
+        if (!decision.lockProves || !this.#late) return { notYet, soon: true }
         return this.#claimAndPublish(image, newest, question, 'lock', notYet)
       }
       case 'awaitLock': {

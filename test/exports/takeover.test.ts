@@ -16,7 +16,13 @@ import { scratchOfTest } from '../support/temporary-directory.ts'
 import { homeOf, newestOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 /** A host whose [fence] runs a script; `plug=` is the process that it kills where the script does. */
-function startFencing(scratch: Scratch, path: string, script: string, against: Daemon): Promise<Daemon> {
+function startFencing(
+  scratch: Scratch,
+  path: string,
+  script: string,
+  against: Daemon,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<Daemon> {
   const program = join(scratch.directory('fence'), 'fence_test')
   const options = 'plug=$(sed -n "s/^plug=//p")'
   writeFileSync(program, `#!/bin/sh\n${options}\n${script}\n`)
@@ -29,7 +35,7 @@ function startFencing(scratch: Scratch, path: string, script: string, against: D
     '[fence.plugs]',
     `${host} = "${against.pid}"`,
   ]
-  return startHost(scratch, path, { standby: true, ownershipSettings })
+  return startHost(scratch, path, { standby: true, ownershipSettings, environment })
 }
 
 test('the lost host is fenced, and what was done is in record, status and receipt', async () => {
@@ -49,6 +55,15 @@ test('the lost host is fenced, and what was done is in record, status and receip
   expect(receipt.fence).toMatchObject(report)
   const back = await startHost(scratch, path, { stateDirectory: lost.stateDirectory })
   expect(await back.status('vda')).toMatchObject({ state: 'standby' })
+})
+
+test('it opens also where the fence takes its time, and the token that was left before did too', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const lost = await startHost(scratch, path)
+  const slow = { INTERLOCKD_FAULT_POINT: 'open: token left:sleep=400' }
+  const taker = await startFencing(scratch, path, 'kill -9 $plug && sleep 1.5', lost, slow)
+  expect(await taker.open('vda', { takeover: true })).toMatchObject({ generation: 2, clearedBy: 'fence' })
 })
 
 test('a fence that fails opens nothing, says why, and harms nobody', async () => {
