@@ -62,8 +62,10 @@ export class Fencing {
   async #tidyUp({ opening, closing }: UnderWay): Promise<void> {
     const { data, ownership, predecessor } = this.#hosted
     try {
-      if (data.placement !== null) await data.setGate({ reads: 'refuse', writes: 'refuse' })
+      await this.#refuseRequests()
       await opening?.catch(() => undefined)
+      // It may have parked them meanwhile.
+      if (opening !== null) await this.#refuseRequests()
       await closing?.settled
       await predecessor.end()
       if (data.placement !== null) await this.#image.drop()
@@ -72,5 +74,10 @@ export class Fencing {
     }
     await ownership.recordFence()
     if (closing?.early === true) this.#leftEntry.begin(this.#life.generation)
+  }
+
+  async #refuseRequests(): Promise<void> {
+    const { data } = this.#hosted
+    if (data.placement !== null) await data.setGate({ reads: 'refuse', writes: 'refuse' })
   }
 }

@@ -13,7 +13,7 @@ import type { OwnershipRecord } from '../../src/ownership/home.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
-import { connectFrontend } from '../support/nbd-frontend.ts'
+import { answerWithin, connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { BLOCK, homeOf, newestOf, placeApart, placeOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
@@ -164,6 +164,26 @@ test('whoever loses the race for the record is a standby as before, and opens wh
   expect(await loser.open('vda')).toMatchObject({ state: 'open', generation: 8 })
   expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
   expect((await frontend.read(0, BLOCK.length)).equals(BLOCK)).toBe(true)
+})
+
+test('a fence in the middle of an opening answers what is asked then, with a refusal', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const daemon = await startHost(scratch, path, {
+    standby: true,
+    environment: { INTERLOCKD_FAULT_POINT: 'open: open recorded@2:sleep=1500' },
+  })
+  await daemon.open('vda')
+  await daemon.close('vda')
+  await daemon.ask('POST', '/exports/vda/standby', {})
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  const opening = refusal(daemon, 'open')
+  await eventually('its record', () => newestOf(path).state === 'open')
+  await daemon.ask('POST', '/exports/vda/fence', {})
+  expect(await opening).toMatchObject({ code: 'export-fenced' })
+  await eventually('the image is let go of', () => newestOf(path).state === 'fenced')
+  const read = frontend.send('READ', { offset: 0, length: BLOCK.length })
+  expect((await answerWithin(read, 10_000)).error).toBe(108)
 })
 
 test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {
