@@ -53,9 +53,9 @@ export class ExportLife {
     this.#context.emit(name, { kind: 'transition', from, to: state, reason })
   }
 
-  /** Has the gate do what the state says. */
-  async applyGate(): Promise<void> {
-    await this.#data.setGate(gateSettings(this.state, this.#choices))
+  /** Has the gate do what the state says, or the one that it is about to be in. */
+  async applyGate(state = this.state): Promise<void> {
+    await this.#data.setGate(gateSettings(state, this.#choices))
   }
 
   get #choices(): GateChoices {

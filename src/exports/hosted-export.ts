@@ -278,10 +278,11 @@ export class HostedExport {
     this.#life.closeRequests = options.requests
     const closing = new Closing(this.#context, this, options)
     this.#closing = closing
-    this.#life.to('closing', null)
+    // The gate is being shut while it is told.
     closing.begin((reason) => {
       this.fence(reason)
     })
+    this.#life.to('closing', null)
     void closing.ended.then((end) => this.#closeEnded(closing, end, options))
   }
 

@@ -59,12 +59,10 @@ export class Predecessor {
     this.#sinceMs = this.#context.now()
     this.#alarmedMs = 0
     this.#ended = false
-    await this.#data.hold(record.draining.flatMap(holdsOf))
+    const holding = this.#data.hold(record.draining.flatMap(holdsOf))
     const generations = this.#entries.map(({ generation }) => generation)
-    this.#context.log.info(
-      { export: this.#definition.name, generations },
-      'a predecessor is draining: its ranges are held',
-    )
+    this.#context.log.info({ export: this.#definition.name, generations }, 'a predecessor is draining: its ranges wait')
+    await holding
     this.#watching = this.#watch()
   }
 

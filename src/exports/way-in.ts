@@ -97,8 +97,10 @@ export class WayIn {
     await predecessor.begin(record)
     this.#refuseUnlessOpening()
     data.allowGeneration(record.generation)
+    // A guest waits for the gate, and nobody for what is told of it.
+    const admitting = this.#life.applyGate('open')
     this.#life.to('open', null)
-    await this.#life.applyGate()
+    await admitting
   }
 
   async #openReadOnly(): Promise<void> {
