@@ -49,6 +49,8 @@ export class OwnershipSide {
   #located: string | null = null
   #endWatch: () => void = () => undefined
   readonly #pauses = new Set<() => void>()
+  /** Of a change, since the record was asked for last. */
+  #wasTold = false
 
   constructor(context: ExportContext, definition: ExportDefinition) {
     this.#context = context
@@ -83,12 +85,14 @@ export class OwnershipSide {
       this.home.watch?.((newest) => {
         if (newest.kind !== 'record') return
         this.#newest = newest.record
+        this.#wasTold = true
         for (const end of this.#pauses) end()
         changed(newest.record)
       }, WATCH_INTERVAL_MS) ?? ((): void => undefined)
   }
 
   async readNewest(): Promise<Newest> {
+    this.#wasTold = false
     const newest = await this.home.readNewest()
     if (newest.kind === 'record') this.#newest = newest.record
     return newest
@@ -119,9 +123,13 @@ export class OwnershipSide {
     return ahead
   }
 
-  /** Before the record is asked for again: waits that long; where changes are told soon, until one is. */
+  /**
+   * Before the record is asked for again: waits that long; where changes are told soon, until one is, and not at all where
+   * one was since it was asked for last.
+   */
   pause(intervalMs: number): Promise<unknown> {
     if (this.home.tellsSoon !== true) return sleep(intervalMs)
+    if (this.#wasTold) return Promise.resolve()
     return new Promise<void>((resolve) => {
       const end = (): void => {
         clearTimeout(timer)
