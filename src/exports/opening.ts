@@ -299,7 +299,11 @@ class Opening {
       throw new Refusal('export-fenced', `export '${definition.name}' was fenced while it opened`)
     }
     // Before a write can be: no receipt of an older generation may speak for this one.
-    await Promise.all([this.#narrow(lock, generation), this.#dropReceipt()])
+    const dropping = this.#dropReceipt()
+    // Whatever becomes of that: the descriptor is not closed while its lock is being narrowed, nor its number another's.
+    dropping.catch(() => undefined)
+    await this.#narrow(lock, generation)
+    await dropping
     const published = await keeper.change((record) => ({ ...record, state: 'open' }))
     if (published !== 'done') throw firstWas(await ownership.readNewest())
     await faultPoint('open: open recorded')
