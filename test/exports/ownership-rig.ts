@@ -76,7 +76,8 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
   const records = (imageId: string): OwnershipRecord[] => {
     const folder = folderOf(imageId)
     const names = readdirSync(folder).filter((name) => name.endsWith('.json'))
-    return recordsIn(names.sort().map((name) => readFileSync(join(folder, name), 'utf8')))
+    const texts = names.sort().map((name) => readUnlessPruned(join(folder, name)))
+    return recordsIn(texts.filter((text) => text !== null))
   }
   return {
     ownership: 'directory',
@@ -91,6 +92,16 @@ function folderPlace(settings: readonly string[], folderOf: (imageId: string) =>
     forget: (imageId) => {
       rmSync(folderOf(imageId), { recursive: true })
     },
+  }
+}
+
+/** A daemon that records something just now may remove what is old. */
+function readUnlessPruned(path: string): string | null {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+    throw error
   }
 }
 
