@@ -88,7 +88,8 @@ export class HostedExport {
   }
 
   get stateReason(): string | null {
-    return this.#closing?.waitsBecause ?? this.#lastRun.waitsBecause ?? this.#life.reason
+    const waitsBecause = this.#closing?.waitsBecause ?? this.#lastRun.waitsBecause ?? this.#wayIn.waitsBecause
+    return waitsBecause ?? this.#life.reason
   }
 
   get lastReceipt(): Receipt | null {
@@ -129,19 +130,25 @@ export class HostedExport {
     this.#life.lastReceipt = receipt
   }
 
-  open(options: OpenOptions = NO_OPTIONS): Promise<void> {
-    if (this.#life.answer('open') === 'repeat') return Promise.resolve()
+  /** Settles when the record says so too. Writes are admitted a little earlier. */
+  async open(options: OpenOptions = NO_OPTIONS): Promise<void> {
+    if (this.#life.answer('open') !== 'repeat') await this.#openOnce(options)
+    await this.#wayIn.announced
+    if (this.state === 'fenced') throw new Refusal(this.#fencing.code, `export '${this.name}' was fenced as it opened`)
+  }
+
+  /** Settles when no opening is under way, whatever became of it. */
+  async openingEnded(): Promise<void> {
+    await this.#opening?.catch(() => undefined)
+  }
+
+  #openOnce(options: OpenOptions): Promise<void> {
     if (this.#opening !== null) return this.#opening
     const opening = this.#exclusively(() => this.#open(options)).finally(() => {
       this.#opening = null
     })
     this.#opening = opening
     return opening
-  }
-
-  /** Settles when no opening is under way, whatever became of it. */
-  async openingEnded(): Promise<void> {
-    await this.#opening?.catch(() => undefined)
   }
 
   async close(options: CloseOptions): Promise<CloseOutcome> {

@@ -3,7 +3,10 @@
  * record. Whatever fails leaves nothing behind: no descriptor, no lock, no record that says more than is true.
  *
  *     open read-write, record read ─▶ rule asked ─▶ claim all generations but the draining ─▶ QEMU's locks
- *                     ─▶ record `opening g` ─▶ narrow to g ─▶ record `open`
+ *                     ─▶ record `opening g` ─▶ narrow to g, drop the receipt of an older generation
+ *
+ * From `opening g` on the image is ours: that keeps everybody else out just as `open` does, which is recorded behind the
+ * gate (announcement.ts).
  *
  * What somebody else still holds is asked for again, from the beginning, as long as the request says: a source that is
  * closing may have closed, and the image may have grown meanwhile. The swap against the record that was read sees to it
@@ -41,8 +44,13 @@ const AFTER_FENCE_MS = 5_000
 
 export interface Opened {
   readonly image: OpenImage
-  /** `open`, and of our own. */
+  /** `opening`, and of our own. */
   readonly record: OwnershipRecord
+  /**
+   * Settles when the lock is that of the generation and no receipt of an older one is left: before that nothing may be
+   * written. Until then the descriptor stays open.
+   */
+  readonly secured: Promise<void>
 }
 
 export interface OpeningRequest {
@@ -90,7 +98,7 @@ class Opening {
   #deadlineMs: number
   #holder: Promise<RecordHolder> | null = null
   #fenced: Fenced | null = null
-  #attempts = 0
+  #attempted = false
   /** Asked for before the image was opened, for the next attempt alone. */
   #ahead: RecordAhead | null = null
 
@@ -106,13 +114,13 @@ class Opening {
       // While the image is looked at its token is made durable, and then the record read.
       void this.#ownHolder()
         .then(() => {
-          if (this.#attempts === 0) this.#ahead = this.#request.ownership.readAhead()
+          if (!this.#attempted) this.#ahead = this.#request.ownership.readAhead()
         })
         .catch(() => undefined)
       // Before anything is opened for writing: that alone can change what is there (an overlay copies the file).
       await this.#context.stacks.pass(this.#request.definition, this.#request.allowUnsafe)
       for (;;) {
-        this.#attempts += 1
+        this.#attempted = true
         const attempt = await this.#attempt()
         if ('image' in attempt) return attempt
         // What it had no use for is old by now.
@@ -230,8 +238,12 @@ class Opening {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
     }
     await faultPoint('open: claimed')
-    const published = await this.#publish(image, newest, lock, draining, clearedBy)
-    return published instanceof Refusal ? { notYet: published, atOnce: true } : { image, record: published }
+    const record = await this.#publish(image, newest, draining, clearedBy)
+    if (record instanceof Refusal) return { notYet: record, atOnce: true }
+    const secured = this.#secure(lock, record.generation)
+    // It is waited for later.
+    secured.catch(() => undefined)
+    return { image, record, secured }
   }
 
   /** Entries of the record that nothing known here proves to be over. */
@@ -264,7 +276,6 @@ class Opening {
   async #publish(
     image: OpenImage,
     newest: Newest,
-    lock: GenerationLock,
     draining: readonly DrainingEntry[],
     clearedBy: ClearedBy | null,
   ): Promise<OwnershipRecord | Refusal> {
@@ -298,16 +309,16 @@ class Opening {
     if (this.#request.abandoned()) {
       throw new Refusal('export-fenced', `export '${definition.name}' was fenced while it opened`)
     }
-    // Before a write can be: no receipt of an older generation may speak for this one.
+    return opening
+  }
+
+  async #secure(lock: GenerationLock, generation: number): Promise<void> {
+    // No receipt of an older generation may speak for this one.
     const dropping = this.#dropReceipt()
-    // Whatever becomes of that: the descriptor is not closed while its lock is being narrowed, nor its number another's.
+    // Whatever becomes of that: whoever closes the descriptor waits for the lock.
     dropping.catch(() => undefined)
     await this.#narrow(lock, generation)
     await dropping
-    const published = await keeper.change((record) => ({ ...record, state: 'open' }))
-    if (published !== 'done') throw firstWas(await ownership.readNewest())
-    await faultPoint('open: open recorded')
-    return ownership.own
   }
 
   async #narrow(lock: GenerationLock, generation: number): Promise<void> {
@@ -364,7 +375,7 @@ function checkReceipt(receipt: Receipt, definition: ExportDefinition, image: Ope
 }
 
 /** Of two that open at once the slower one is told who was faster. */
-function firstWas(newest: Newest): Refusal {
+export function firstWas(newest: Newest): Refusal {
   if (newest.kind !== 'record') return new Refusal('held-by-other', 'somebody else changed the record first')
   const { name, host } = newest.record.holder
   return OwnershipSide.heldBy('held-by-other', `${name} (${host}) was first`, newest)

@@ -11,6 +11,7 @@ import type { ExportContext } from './export-context.ts'
 import type { ExportLife } from './export-life.ts'
 import type { HostedExport } from './hosted-export.ts'
 import type { ImageFacts } from './image.ts'
+import { Announcement } from './announcement.ts'
 import { claimForReading, openForWriting } from './opening.ts'
 import type { ServedImage } from './served-image.ts'
 import type { OpenOptions } from './verbs.ts'
@@ -21,6 +22,7 @@ export class WayIn {
   readonly #life: ExportLife
   readonly #image: ServedImage
   readonly #located: (facts: ImageFacts) => void
+  readonly #announcement: Announcement
   #isEnding = false
 
   /** `located` is called with each image that an opening has found. */
@@ -36,6 +38,17 @@ export class WayIn {
     this.#life = life
     this.#image = image
     this.#located = located
+    this.#announcement = new Announcement(context, hosted)
+  }
+
+  /** Of the latest opening. Settles when the record says that it is open, or is not known to. */
+  get announced(): Promise<void> {
+    return this.#announcement.made
+  }
+
+  /** What an export that is open waits for, and nobody who uses it; null where there is nothing. */
+  get waitsBecause(): string | null {
+    return this.#announcement.waitsBecause
   }
 
   /** The daemon ends: an opening that is under way is not wanted any more. */
@@ -76,7 +89,7 @@ export class WayIn {
   async #openForWriting(options: OpenOptions): Promise<void> {
     const { data, definition, facts, ownership, predecessor } = this.#hosted
     const known = facts?.sizeBytes ?? 0
-    const { image, record } = await openForWriting(this.#context, {
+    const opened = await openForWriting(this.#context, {
       definition,
       ownership,
       receipt: options.receipt,
@@ -90,7 +103,8 @@ export class WayIn {
       },
       abandoned: () => this.#life.state !== 'opening' || this.#isEnding,
     })
-    await this.#image.replace(image, record.generation)
+    const { image, record } = opened
+    await this.#image.replace(opened)
     this.#life.generation = record.generation
     this.#life.lastReceipt = null
     if (known !== 0 && known !== image.facts.sizeBytes) await data.disconnect()
@@ -101,6 +115,7 @@ export class WayIn {
     const admitting = this.#life.applyGate('open')
     this.#life.to('open', null)
     await admitting
+    this.#announcement.begin(record.generation)
   }
 
   async #openReadOnly(): Promise<void> {

@@ -33,6 +33,7 @@ const OPEN: Table = {
   'open: opening recorded': ['opening'],
   'open: narrowed': ['opening'],
   'open: old receipt dropped': ['opening'],
+  'open: admitting': ['opening'],
   'record: written@2': ['opening'],
   'record: linked@2': ['open'],
   'record: durable@2': ['open'],

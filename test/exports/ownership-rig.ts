@@ -201,6 +201,15 @@ export function newestOf(path: string): OwnershipRecord {
   return newest
 }
 
+/** As another host would that had opened the next generation. */
+export async function openElsewhere(path: string): Promise<void> {
+  const { sequence, imageId, image, generation, holder } = newestOf(path)
+  const thief = { ...holder, host: 'f'.repeat(32), openToken: 'f'.repeat(32), name: 'thief' }
+  const draft = { imageId, image, generation: generation + 1, state: 'open', holder: thief } as const
+  const rest = { closeReason: null, receipt: null, draining: [], intent: null, cleared: null }
+  expect((await homeOf(path).compareAndSwap(sequence, { ...draft, ...rest })).won).toBe(true)
+}
+
 /** The problem with which a verb is refused; the test fails where it is not. */
 export async function refusal(daemon: Daemon, verb: string, body: object = {}): Promise<Record<string, unknown>> {
   const { status, body: problem } = await daemon.api('POST', `/exports/vda/${verb}`, body)

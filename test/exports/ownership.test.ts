@@ -166,25 +166,31 @@ test('whoever loses the race for the record is a standby as before, and opens wh
   expect((await frontend.read(0, BLOCK.length)).equals(BLOCK)).toBe(true)
 })
 
-test('a fence in the middle of an opening answers what is asked then, with a refusal', async () => {
-  const scratch = scratchOfTest()
-  const path = makeImage(scratch, MEBIBYTE)
-  const daemon = await startHost(scratch, path, {
-    standby: true,
-    environment: { INTERLOCKD_FAULT_POINT: 'open: open recorded@2:sleep=1500' },
-  })
-  await daemon.open('vda')
-  await daemon.close('vda')
-  await daemon.ask('POST', '/exports/vda/standby', {})
-  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
-  const opening = refusal(daemon, 'open')
-  await eventually('its record', () => newestOf(path).state === 'open')
-  await daemon.ask('POST', '/exports/vda/fence', {})
-  expect(await opening).toMatchObject({ code: 'export-fenced' })
-  await eventually('the image is let go of', () => newestOf(path).state === 'fenced')
-  const read = frontend.send('READ', { offset: 0, length: BLOCK.length })
-  expect((await answerWithin(read, 10_000)).error).toBe(108)
-})
+test.each([
+  ['before the gate', 'open: old receipt dropped', 'opening'],
+  ['behind the gate', 'open: open recorded', 'open'],
+])(
+  'a fence in the middle of an opening, %s, answers what is asked then, with a refusal',
+  async (_, fault, recorded) => {
+    const scratch = scratchOfTest()
+    const path = makeImage(scratch, MEBIBYTE)
+    const daemon = await startHost(scratch, path, {
+      standby: true,
+      environment: { INTERLOCKD_FAULT_POINT: `${fault}@2:sleep=1500` },
+    })
+    await daemon.open('vda')
+    await daemon.close('vda')
+    await daemon.ask('POST', '/exports/vda/standby', {})
+    const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+    const opening = refusal(daemon, 'open')
+    await eventually('its record', () => newestOf(path).state === recorded)
+    await daemon.ask('POST', '/exports/vda/fence', {})
+    expect(await opening).toMatchObject({ code: 'export-fenced' })
+    await eventually('the image is let go of', () => newestOf(path).state === 'fenced')
+    const read = frontend.send('READ', { offset: 0, length: BLOCK.length })
+    expect((await answerWithin(read, 10_000)).error).toBe(108)
+  },
+)
 
 test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {
   const scratch = scratchOfTest()

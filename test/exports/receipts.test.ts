@@ -15,7 +15,7 @@ import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
-import { homeOf, newestOf, placeOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
+import { newestOf, openElsewhere, placeOf, recordsOf, refusal, startHost } from './ownership-rig.ts'
 
 interface Fragile {
   readonly daemon: Daemon
@@ -39,15 +39,6 @@ async function startFragile(scratch: Scratch, path: string, options: Partial<Dae
 async function dieOf({ daemon }: Fragile, verb: string): Promise<void> {
   await Promise.all([daemon.api('POST', `/exports/vda/${verb}`, {}).catch(() => null), daemon.program.exited])
   expect((await daemon.program.exited).status).toBe(128 + 9)
-}
-
-/** As another host would that had opened the next generation. */
-async function openElsewhere(path: string): Promise<void> {
-  const { sequence, imageId, image, generation, holder } = newestOf(path)
-  const thief = { ...holder, host: 'f'.repeat(32), openToken: 'f'.repeat(32), name: 'thief' }
-  const draft = { imageId, image, generation: generation + 1, state: 'open', holder: thief } as const
-  const rest = { closeReason: null, receipt: null, draining: [], intent: null, cleared: null }
-  expect((await homeOf(path).compareAndSwap(sequence, { ...draft, ...rest })).won).toBe(true)
 }
 
 function shelfOf({ stateDirectory }: Daemon): string {
@@ -88,14 +79,17 @@ test('a close that is not recorded because another holder has the record leaves 
   expect(await refusal(again, 'close')).toMatchObject({ code: 'wrong-state' })
 })
 
-test('no receipt of an earlier generation speaks for one that was opened and crashed', async () => {
+test.each([
+  ['admitting', 'opening'],
+  ['open recorded', 'open'],
+])('no receipt of an earlier generation speaks for one that was opened and crashed: %s', async (fault, state) => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
   const source = await startFragile(scratch, path)
   await source.daemon.close('vda')
-  source.arm('open: open recorded:kill')
+  source.arm(`open: ${fault}:kill`)
   await dieOf(source, 'open')
-  expect(newestOf(path)).toMatchObject({ state: 'open', generation: 2 })
+  expect(newestOf(path)).toMatchObject({ state, generation: 2 })
   await openElsewhere(path)
   const again = await startAgain(scratch, path, source.daemon)
   expect(await refusal(again, 'close')).toMatchObject({ code: 'wrong-state' })

@@ -1,0 +1,101 @@
+/**
+ * Between the gate and the record that says `open`: writes are answered while the record still says `opening`. They stay,
+ * nobody else gets in, and what goes wrong with the record then is nothing that a guest notices.
+ *
+ * @module-tag slow
+ */
+
+import { expect, test } from 'vitest'
+import type { ExportStatus } from '../../src/exports/verbs.ts'
+import type { Daemon } from '../support/daemon.ts'
+import { eventually } from '../support/eventually.ts'
+import { makeImage, MEBIBYTE } from '../support/image.ts'
+import { answerWithin, connectFrontend } from '../support/nbd-frontend.ts'
+import { scratchOfTest } from '../support/temporary-directory.ts'
+import { BLOCK, newestOf, openElsewhere, passingPlace, refusal, startHost } from './ownership-rig.ts'
+
+const ESHUTDOWN = 108
+
+function pausedFor(durationMs: number): Readonly<Record<string, string>> {
+  return { INTERLOCKD_FAULT_POINT: `open: admitting:sleep=${durationMs}` }
+}
+
+function untilOpen(daemon: Daemon): Promise<ExportStatus> {
+  return eventually('the opening', async () => {
+    const status = await daemon.status('vda')
+    return status.state === 'open' && status
+  })
+}
+
+test('a write that was answered while the record said opening stays, and nobody else had got in', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(60_000) })
+  const other = await startHost(scratch, path, { standby: true })
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  const parked = frontend.send('WRITE', { offset: 0, data: BLOCK })
+  const opening = daemon.open('vda').catch(() => null)
+  expect((await answerWithin(parked, 10_000)).error).toBe(0)
+  expect(newestOf(path)).toMatchObject({ state: 'opening', generation: 1 })
+  const refused = { code: 'held-by-other', recordState: 'opening', generation: 1 }
+  expect(await refusal(other, 'open', { awaitClose: true })).toMatchObject(refused)
+  await daemon.kill()
+  await opening
+  expect(await refusal(other, 'open')).toMatchObject(refused)
+  const again = await startHost(scratch, path, { stateDirectory: daemon.stateDirectory })
+  expect(await untilOpen(again)).toMatchObject({ generation: 2, clearedBy: 'lock' })
+  const reader = await connectFrontend(scratch, again.address, 'vda')
+  expect((await reader.read(0, BLOCK.length)).equals(BLOCK)).toBe(true)
+})
+
+test('a home that goes away behind the gate is asked again, and what is open is served', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const { place, leave, comeBack } = await passingPlace(scratch)
+  const { ownership, settings } = place
+  const environment = pausedFor(3_000)
+  const daemon = await startHost(scratch, path, { ownership, ownershipSettings: settings, standby: true, environment })
+  const opening = daemon.open('vda')
+  await untilOpen(daemon)
+  expect(place.newest('vda')).toMatchObject({ state: 'opening' })
+  await leave()
+  expect(await opening).toMatchObject({
+    state: 'open',
+    stateReason: expect.stringMatching(/waits for its record/u) as string,
+  })
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
+  await comeBack()
+  await eventually('the record', () => place.newest('vda')?.state === 'open', { timeoutMs: 30_000 })
+  await eventually('the end of waiting', async () => (await daemon.status('vda')).stateReason === null)
+  expect((await daemon.close('vda')).receipt).toMatchObject({ generation: 1 })
+})
+
+test('a close in between says more than that it was open, and is what stays', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(1_500) })
+  const opening = daemon.open('vda')
+  await untilOpen(daemon)
+  const { receipt } = await daemon.close('vda')
+  expect(newestOf(path)).toMatchObject({ state: 'closed', generation: 1, receipt: { nonce: receipt.nonce } })
+  expect(await opening).toMatchObject({ state: 'closed' })
+  expect(newestOf(path)).toMatchObject({ state: 'closed', receipt: { nonce: receipt.nonce } })
+})
+
+test('whoever takes it in between ends it', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(500) })
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  const opening = refusal(daemon, 'open')
+  await untilOpen(daemon)
+  await openElsewhere(path)
+  expect(await opening).toMatchObject({ code: 'held-by-other', generation: 2 })
+  expect(await daemon.status('vda')).toMatchObject({
+    state: 'fenced',
+    stateReason: expect.stringContaining('thief') as string,
+  })
+  expect((await answerWithin(frontend.send('WRITE', { offset: 0, data: BLOCK }), 10_000)).error).toBe(ESHUTDOWN)
+  expect(newestOf(path)).toMatchObject({ generation: 2, holder: { name: 'thief' } })
+})
