@@ -44,7 +44,9 @@ export async function renewRecord(hosted: HostedExport): Promise<void> {
   const { keeper } = hosted.ownership
   if (hosted.definition.readOnly || hosted.state !== 'open' || keeper.own === null) return
   // Whoever has the record instead is seen by the report that follows.
-  await keeper.change((record) => (record.state === 'open' ? { ...record } : null))
+  await keeper.change((record) =>
+    record.state === 'open' || record.state === 'opening' ? { ...record, state: 'open' } : null,
+  )
 }
 
 async function summaryOf(context: ExportContext, record: OwnershipRecord): Promise<RecordSummary> {
