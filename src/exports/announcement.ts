@@ -1,15 +1,15 @@
 /**
  * That an export is open, said in the record behind the gate. `opening` of the same generation keeps everybody else out
  * just as well, so no guest waits for it: whoever asked for the opening does, and who reads the record sees it a moment
- * later. Where the home cannot be reached it is asked again, as long as it would be true; what is served goes on.
+ * later. Where the home does not take it it is asked again, as long as it would be true; what is served goes on.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises'
 import { faultPoint } from '../fault-points/fault-point.ts'
-import type { Refusal } from '../foundation/refusal.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
 import { firstWas } from './opening.ts'
+import type { ChangeOutcome } from './record-keeper.ts'
 import { RecordWait } from './record-wait.ts'
 
 const RETRY_MS = 1_000
@@ -35,52 +35,62 @@ export class Announcement {
   }
 
   get waitsBecause(): string | null {
-    return this.#hosted.state === 'open' ? this.#wait.reason : null
+    return this.#wait.reason
   }
 
-  /** The gate is open, on a record that says `opening`. */
-  begin(generation: number): void {
+  /** The state is `open`; the record may say `opening`. `admitting` settles when the gate is open. */
+  begin(generation: number, admitting: Promise<void>): void {
     this.#wait = new RecordWait(this.#context, this.#hosted)
-    this.#made = this.#announce(generation)
+    this.#made = this.#announce(generation, admitting)
     // Nobody may be waiting for it.
     this.#made.catch(() => undefined)
   }
 
-  async #announce(generation: number): Promise<void> {
+  async #announce(generation: number, admitting: Promise<void>): Promise<void> {
+    await admitting
     await faultPoint('open: admitting')
-    const unreachable = await this.#tryToRecord(generation)
-    if (unreachable !== null) void this.#askAgain(generation, unreachable).catch(() => undefined)
+    const failure = await this.#tryToRecord(generation)
+    // Where somebody else has it, the fence has said so.
+    if (failure !== null) void this.#askAgain(generation, failure).catch(() => undefined)
   }
 
-  async #askAgain(generation: number, why: Refusal): Promise<void> {
+  async #askAgain(generation: number, first: Error): Promise<void> {
     const wait = this.#wait
-    for (let unreachable: Refusal | null = why; unreachable !== null;) {
-      wait.begin('it is served; that it is open', unreachable)
-      await sleep(RETRY_MS, null, { ref: false })
-      if (this.#wait !== wait || this.#hosted.state !== 'open') return
-      unreachable = await this.#tryToRecord(generation)
+    try {
+      for (let failure: Error | null = first; failure !== null; failure = await this.#tryToRecord(generation)) {
+        wait.begin('it is served; that it is open', failure)
+        await sleep(RETRY_MS, null, { ref: false })
+        if (!this.#isDue) return
+      }
+      wait.end()
+    } finally {
+      wait.drop()
     }
-    wait.end()
+  }
+
+  /** What comes in between says more. */
+  get #isDue(): boolean {
+    return this.#hosted.state === 'open'
   }
 
   /** Null where the record says so, or something later; else why it is not known to. */
-  async #tryToRecord(generation: number): Promise<Refusal | null> {
-    const { ownership } = this.#hosted
+  async #tryToRecord(generation: number): Promise<Error | null> {
+    if (!this.#isDue) return null
+    const { keeper } = this.#hosted.ownership
+    let outcome: ChangeOutcome
     try {
-      const outcome = await ownership.keeper.change((record) =>
-        // A close that has begun meanwhile has said more than that.
+      outcome = await keeper.change((record) =>
         record.generation === generation && record.state === 'opening' ? { ...record, state: 'open' } : null,
       )
-      if (outcome === 'lost' || outcome === 'superseded') {
-        const refusal = firstWas(await ownership.readNewest())
-        this.#hosted.fence(`ownership is lost: ${refusal.message}`)
-        throw refusal
-      }
     } catch (error) {
-      if (RecordWait.isReason(error)) return error
-      throw error
+      return error instanceof Error ? error : new Error(String(error))
     }
-    await faultPoint('open: open recorded')
+    if (outcome === 'lost' || outcome === 'superseded') {
+      const refusal = firstWas(keeper.foundInstead)
+      this.#hosted.fence(`ownership is lost: ${refusal.message}`)
+      throw refusal
+    }
+    if (outcome === 'done') await faultPoint('open: open recorded')
     return null
   }
 }

@@ -63,7 +63,7 @@ export class LastRun {
         return
       } catch (error) {
         if (isUnreachable(error)) continue
-        this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
+        this.#waitBecause(error)
         return
       }
     }
@@ -150,8 +150,14 @@ export class LastRun {
       this.#hosted.waitBecause(null)
       await this.resume(0)
     } catch (error) {
-      this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
+      this.#waitBecause(error)
     }
+  }
+
+  /** Fenced behind the gate it has a reason of its own. */
+  #waitBecause(error: unknown): void {
+    if (this.#hosted.state !== 'standby') return
+    this.#hosted.waitBecause(error instanceof Error ? error.message : String(error))
   }
 }
 

@@ -6,7 +6,8 @@
  *                     ─▶ record `opening g` ─▶ narrow to g, drop the receipt of an older generation
  *
  * From `opening g` on the image is ours: that keeps everybody else out just as `open` does, which is recorded behind the
- * gate (announcement.ts).
+ * gate (announcement.ts). But for an image that nobody has closed: there `open` is recorded first, because a repair of a
+ * lost record goes back to the one before it, and that names somebody else (record-repair.ts).
  *
  * What somebody else still holds is asked for again, from the beginning, as long as the request says: a source that is
  * closing may have closed, and the image may have grown meanwhile. The swap against the record that was read sees to it
@@ -44,13 +45,8 @@ const AFTER_FENCE_MS = 5_000
 
 export interface Opened {
   readonly image: OpenImage
-  /** `opening`, and of our own. */
+  /** `opening` or `open`, and of our own. */
   readonly record: OwnershipRecord
-  /**
-   * Settles when the lock is that of the generation and no receipt of an older one is left: before that nothing may be
-   * written. Until then the descriptor stays open.
-   */
-  readonly secured: Promise<void>
 }
 
 export interface OpeningRequest {
@@ -238,12 +234,11 @@ class Opening {
       return { notYet: busyRefusal ?? new Refusal('image-in-use', `${definition.path} is in use: ${lock}`) }
     }
     await faultPoint('open: claimed')
-    const record = await this.#publish(image, newest, draining, clearedBy)
-    if (record instanceof Refusal) return { notYet: record, atOnce: true }
-    const secured = this.#secure(lock, record.generation)
-    // It is waited for later.
-    secured.catch(() => undefined)
-    return { image, record, secured }
+    const opening = await this.#publish(image, newest, draining, clearedBy)
+    if (opening instanceof Refusal) return { notYet: opening, atOnce: true }
+    await this.#secure(lock, opening.generation)
+    if (clearedBy !== null) await this.#recordOpen()
+    return { image, record: this.#request.ownership.own }
   }
 
   /** Entries of the record that nothing known here proves to be over. */
@@ -319,6 +314,13 @@ class Opening {
     dropping.catch(() => undefined)
     await this.#narrow(lock, generation)
     await dropping
+  }
+
+  async #recordOpen(): Promise<void> {
+    const { keeper } = this.#request.ownership
+    const published = await keeper.change((record) => ({ ...record, state: 'open' }))
+    if (published !== 'done') throw firstWas(keeper.foundInstead)
+    await faultPoint('open: open recorded')
   }
 
   async #narrow(lock: GenerationLock, generation: number): Promise<void> {

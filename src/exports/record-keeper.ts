@@ -19,6 +19,7 @@ export class RecordKeeper {
   readonly home: RecordHome
   /** The newest record of our latest opening that we know of. */
   #own: OwnershipRecord | null = null
+  #foundInstead: Newest = { kind: 'absent' }
   #turn: Promise<unknown> = Promise.resolve()
 
   constructor(home: RecordHome) {
@@ -27,6 +28,11 @@ export class RecordKeeper {
 
   get own(): OwnershipRecord | null {
     return this.#own
+  }
+
+  /** What the latest change found in place of a record of ours, where it was `lost` or `superseded`. */
+  get foundInstead(): Newest {
+    return this.#foundInstead
   }
 
   /** From here on this is our opening. */
@@ -97,7 +103,10 @@ export class RecordKeeper {
       }
       const newest = recordOf(outcome.newest)
       if (outcome.superseded !== null) this.#own = outcome.superseded
-      if (newest === null || !this.isOurs(newest)) return outcome.superseded === null ? 'lost' : 'superseded'
+      if (newest === null || !this.isOurs(newest)) {
+        this.#foundInstead = outcome.newest
+        return outcome.superseded === null ? 'lost' : 'superseded'
+      }
       this.#own = newest
       if (outcome.superseded !== null) return 'done'
     }

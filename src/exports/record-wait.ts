@@ -1,6 +1,6 @@
 /**
- * What is said while a close waits for the home of its record: once when the waiting begins, and once when it is over, in
- * the log and as an event; all the while in the status. It waits for nothing itself.
+ * What is said while something waits for the home of its record, a close above all: once when the waiting begins, and
+ * once when it is over, in the log and as an event; all the while in the status. It waits for nothing itself.
  */
 
 import { Refusal } from '../foundation/refusal.ts'
@@ -31,13 +31,19 @@ export class RecordWait {
   }
 
   /** `what` waits. Again and again it is one waiting. */
-  begin(what: string, error: Refusal): void {
+  begin(what: string, error: Error): void {
     const began = this.#reason === null
     this.#reason = `${what} waits for its record: ${error.message}`
     if (!began) return
     this.#sinceMs = this.#context.now()
-    this.#context.log.warn({ export: this.#hosted.name, code: error.code }, this.#reason)
+    const code = error instanceof Refusal ? error.code : 'internal'
+    this.#context.log.warn({ export: this.#hosted.name, code }, this.#reason)
     this.#context.emit(this.#hosted.name, { kind: 'record', change: 'waiting', detail: this.#reason })
+  }
+
+  /** What comes next says more: nobody waits for that any more. */
+  drop(): void {
+    this.#reason = null
   }
 
   end(): void {

@@ -9,7 +9,6 @@ import type { DataSide } from './data-side.ts'
 import type { ExportContext } from './export-context.ts'
 import type { ImageFacts, OpenImage } from './image.ts'
 import { imageOptions } from './image-options.ts'
-import type { Opened } from './opening.ts'
 import type { ExportDefinition } from './verbs.ts'
 
 export class ServedImage {
@@ -55,17 +54,16 @@ export class ServedImage {
 
   /**
    * The standby's descriptor gives way to the new one; reads that are under way finish first. Not before the record is
-   * written, however long that takes: it delays nobody's reads. Until `secured` settles the new one is neither used nor closed.
+   * written, however long that takes: it delays nobody's reads.
    */
-  async replace({ image, record, secured }: Opened): Promise<void> {
+  async replace(image: OpenImage, generation: number): Promise<void> {
     try {
       // The worker takes its orders in turn.
       const [, before] = await Promise.all([this.#data.setGate({ reads: 'park', writes: 'park' }), this.#take()])
       this.#forWriting = true
-      await Promise.all([secured.then(() => this.#data.attachFile(image, record.generation)), this.#close(before)])
+      await Promise.all([this.#data.attachFile(image, generation), this.#close(before)])
       this.#facts = image.facts
     } catch (error) {
-      await secured.catch(() => undefined)
       if (this.#data.file !== image) await closeImage(this.#context.images, image)
       throw error
     }

@@ -89,7 +89,7 @@ export class WayIn {
   async #openForWriting(options: OpenOptions): Promise<void> {
     const { data, definition, facts, ownership, predecessor } = this.#hosted
     const known = facts?.sizeBytes ?? 0
-    const opened = await openForWriting(this.#context, {
+    const { image, record } = await openForWriting(this.#context, {
       definition,
       ownership,
       receipt: options.receipt,
@@ -103,8 +103,7 @@ export class WayIn {
       },
       abandoned: () => this.#life.state !== 'opening' || this.#isEnding,
     })
-    const { image, record } = opened
-    await this.#image.replace(opened)
+    await this.#image.replace(image, record.generation)
     this.#life.generation = record.generation
     this.#life.lastReceipt = null
     if (known !== 0 && known !== image.facts.sizeBytes) await data.disconnect()
@@ -114,8 +113,8 @@ export class WayIn {
     // A guest waits for the gate, and nobody for what is told of it.
     const admitting = this.#life.applyGate('open')
     this.#life.to('open', null)
+    this.#announcement.begin(record.generation, admitting)
     await admitting
-    this.#announcement.begin(record.generation)
   }
 
   async #openReadOnly(): Promise<void> {
@@ -127,8 +126,14 @@ export class WayIn {
   }
 
   #refuseUnlessOpening(): void {
-    if (this.#life.state === 'opening') return
-    throw new Refusal('export-fenced', `export '${this.#hosted.name}' was fenced while it opened`)
+    const { name, ownership } = this.#hosted
+    const { newest } = ownership
+    if (this.#life.state !== 'opening') {
+      throw new Refusal('export-fenced', `export '${name}' was fenced while it opened`)
+    }
+    if (newest !== null && ownership.keeper.isLost(newest)) {
+      throw new Refusal('held-by-other', `the image of export '${name}' is being taken over by somebody else`)
+    }
   }
 
   async #openingFailed(error: unknown): Promise<void> {

@@ -1,8 +1,8 @@
 /**
  * The newest receipt of each export, in the daemon's state directory: a close that is asked for again gets the same
  * receipt although another host has opened the image since, and its record has moved on. It is put here before it is
- * recorded or given to anybody, and taken away before a newer generation is recorded as open. With it lies which image it
- * is of: another one may be exported under that name since. It proves nothing to other hosts: records do.
+ * recorded or given to anybody, and taken away before a write of a newer generation is admitted. With it lies which image
+ * it is of: another one may be exported under that name since. It proves nothing to other hosts: records do.
  */
 
 import { join } from 'node:path'

@@ -6,7 +6,8 @@
  * What the lost record said nobody knows, so the new one says no more than is certain:
  * 1. Where one record is lost and the one before it had a holder, it is `fenced`, of that holder and generation: whoever
  *    opens needs the ordinary proof that the holder's writes are over, and a holder who lives goes on. Whoever had proved
- *    that and written the lost one had not come further than `opening`, in which nothing is written to the image.
+ *    that and written the lost one had not come further than `opening`, in which nothing is written to an image that
+ *    nobody has closed.
  * 2. Where anybody could have opened, it is `closed` on the operator's word that nobody writes, and only then. The
  *    generation grows by as much as the lost records can have made it grow, so that none is used twice.
  */
