@@ -5,6 +5,7 @@
 
 import type { ControlClient, ExportState, StreamEvent } from '../client/index.ts'
 import { formatDurationMs } from '../config/quantity.ts'
+import { formatEndpoint } from '../foundation/endpoint.ts'
 import { printable } from './presentation.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -15,6 +16,8 @@ const SLOW_MS = 1000
 const NAMED_MAX = 3
 
 interface Seen {
+  /** As a person is told of it. */
+  readonly said: string
   state: ExportState
   requests: number
   elapsedMs: number
@@ -22,6 +25,7 @@ interface Seen {
 
 export class EvacuationProgress {
   readonly #terminal: Terminal
+  readonly #clients: readonly ControlClient[]
   readonly #over = new AbortController()
   readonly #startedAt = performance.now()
   readonly #followed: Promise<unknown>
@@ -31,6 +35,7 @@ export class EvacuationProgress {
 
   constructor(clients: readonly ControlClient[], terminal: Terminal) {
     this.#terminal = terminal
+    this.#clients = clients
     this.#followed = Promise.allSettled(clients.map((client, index) => this.#follow(client, index)))
     const intervalMs = terminal.interactive ? LIVE_INTERVAL_MS : PLAIN_INTERVAL_MS
     this.#timer = setInterval(() => {
@@ -68,26 +73,33 @@ export class EvacuationProgress {
 
   #of(index: number, name: string): Seen {
     const key = `${index} ${name}`
-    const seen = this.#exports.get(key) ?? { state: 'open', requests: 0, elapsedMs: 0 }
+    const seen = this.#exports.get(key) ?? { said: this.#say(index, name), state: 'open', requests: 0, elapsedMs: 0 }
     this.#exports.set(key, seen)
     return seen
   }
 
+  /** Several daemons may have exports of the same name. */
+  #say(index: number, name: string): string {
+    const client = this.#clients.length > 1 ? this.#clients[index] : undefined
+    return printable(client === undefined ? name : `${name} of ${formatEndpoint(client.endpoint)}`)
+  }
+
   #show(): void {
-    const exports = [...this.#exports]
+    const exports = [...this.#exports.values()]
     if (exports.length === 0) return
-    const closing = exports.filter(([, { state }]) => state === 'closing')
-    const left = exports.filter(([, { state }]) => state === 'open' || state === 'opening').length
-    const requests = closing.reduce((total, [, seen]) => total + seen.requests, 0)
-    const slowest = closing
-      .filter(([, { elapsedMs }]) => elapsedMs >= SLOW_MS)
-      .sort(([, a], [, b]) => b.elapsedMs - a.elapsedMs)
-    const named = slowest.slice(0, NAMED_MAX).map(([key]) => printable(key.slice(key.indexOf(' ') + 1)))
-    const gone = exports.length - closing.length - left
+    const closing = exports.filter(({ state }) => state === 'closing')
+    const left = exports.filter(({ state }) => state === 'open' || state === 'opening').length
+    // The report will say that it is not closed.
+    const fenced = exports.filter(({ state }) => state === 'fenced').length
+    const requests = closing.reduce((total, seen) => total + seen.requests, 0)
+    const slowest = closing.filter(({ elapsedMs }) => elapsedMs >= SLOW_MS).sort((a, b) => b.elapsedMs - a.elapsedMs)
+    const named = slowest.slice(0, NAMED_MAX).map(({ said }) => said)
+    const gone = exports.length - closing.length - left - fenced
     const words = [
       `${gone} of ${exports.length} exports have gone`,
       `${closing.length} are closing with ${requests} requests left`,
       ...(left > 0 ? [`${left} to come`] : []),
+      ...(fenced > 0 ? [`${fenced} fenced`] : []),
       ...(named.length > 0 ? [`slow: ${named.join(', ')}`] : []),
     ]
     const line = `${words.join(', ')} after ${formatDurationMs(performance.now() - this.#startedAt)}`

@@ -4,16 +4,37 @@ import { expect, test } from 'vitest'
 import type { EvacuationReport } from '../../src/client/index.ts'
 import { ControlProblem, evacuationReportOf } from '../../src/client/index.ts'
 import { Refusal } from '../../src/foundation/refusal.ts'
+import { spawnNode, spawnProgram } from '../support/child-process.ts'
 import { INTERLOCKCTL, runProgram } from '../support/control-command.ts'
 import { controlRig } from '../support/control-rig.ts'
+import type { ControlRig } from '../support/control-rig.ts'
+import { eventually } from '../support/eventually.ts'
 
 interface Printed {
   readonly complete: boolean
   readonly daemons: readonly (EvacuationReport & { readonly control: string; readonly failure: string | null })[]
 }
 
-const run = (urls: readonly string[], ...words: string[]) =>
-  runProgram(INTERLOCKCTL, [...urls.flatMap((url) => ['--control', url]), ...words])
+const wordsOf = (urls: readonly string[], ...words: string[]) => [
+  ...urls.flatMap((url) => ['--control', url]),
+  ...words,
+]
+const run = (urls: readonly string[], ...words: string[]) => runProgram(INTERLOCKCTL, wordsOf(urls, ...words))
+
+/** Two daemons with an export of the same name: that of the second is on a slow disk, and it has a fenced one too. */
+async function slowAndFenced(): Promise<readonly [ControlRig, ControlRig]> {
+  const [one, two] = [await controlRig(), await controlRig()]
+  for (const { exports } of [one, two]) exports.put('vda')
+  two.exports.put('vdb', { state: 'fenced' })
+  two.exports.setOutstanding('vda', { submitted: 3, bytes: 12_288 })
+  return [one, two]
+}
+
+/** As a close that drains says it now and then. */
+async function drainOn({ exports }: ControlRig, name: string): Promise<void> {
+  const { outstanding } = await exports.status(name)
+  exports.emit(name, { kind: 'drain', outstanding, step: 'draining', elapsedMs: 1_500 })
+}
 
 test('two daemons are emptied at once, and one report has the receipts of both', async () => {
   const [one, two] = [await controlRig(), await controlRig()]
@@ -76,6 +97,39 @@ test('the gravest of several daemons counts', async () => {
   expect(nobody.status).toBe(5)
   expect(nobody.stdout).toMatch(/vda +closed/)
   expect(nobody.stdout).toContain('unix:/nonexistent/control.sock: NOT EVACUATED')
+})
+
+test('without a terminal a plain line now and then: what is fenced has not gone, and who is slow is named', async () => {
+  const [one, two] = await slowAndFenced()
+  const program = spawnNode(INTERLOCKCTL, wordsOf([one.url, two.url], 'evacuate'))
+  const closing = async () => (await two.exports.status('vda')).state === 'closing' && two.exports.subscribers > 0
+  await eventually('the close and who looks at it', closing, { timeoutMs: 20_000 })
+  await drainOn(two, 'vda')
+  const line = await program.until('progress', 20_000, () => /^.*have gone.*\n/m.exec(program.stderr)?.[0])
+  const slow = `slow: vda of ${two.url}`
+  expect(line).toMatch(/^1 of 3 exports have gone, 1 are closing with 3 requests left, 1 fenced, /)
+  expect(line).toMatch(/ after \d+\.\ds\n$/)
+  expect(line).toContain(`, ${slow} after `)
+  two.exports.finishClose('vda')
+  const { status, stdout, stderr } = await program.exited
+  expect(status).toBe(3)
+  expect(stdout).toMatch(/vdb +NOT CLOSED/)
+  expect(stderr).not.toContain('\u001b')
+})
+
+test('on a terminal one live line, gone in the end; of one daemon the names alone', async () => {
+  const [, two] = await slowAndFenced()
+  const command = [process.execPath, INTERLOCKCTL, ...wordsOf([two.url], 'evacuate')].join(' ')
+  const terminal = spawnProgram('script', ['--quiet', '--return', '--command', command, '/dev/null'])
+  const shown = (words: string) => () => terminal.stdout.includes(`\r\u001b[2K${words}`)
+  await terminal.until('a live line', 20_000, shown('0 of 2 exports have gone, 1 are closing'))
+  await drainOn(two, 'vda')
+  const slow = '0 of 2 exports have gone, 1 are closing with 3 requests left, 1 fenced, slow: vda after '
+  await terminal.until('what is slow', 20_000, shown(slow))
+  two.exports.finishClose('vda')
+  const { status, stdout } = await terminal.exited
+  expect(status).toBe(3)
+  expect(stdout).toContain('\r\u001b[2KNAME')
 })
 
 test('every other verb asks one daemon', async () => {
