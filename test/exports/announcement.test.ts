@@ -12,6 +12,7 @@ import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { answerOrNone, answerWithin, connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
+import { watchExport } from '../support/watched-events.ts'
 import { BLOCK, newestOf, openElsewhere, passingPlace, refusal, startHost } from './ownership-rig.ts'
 
 const ESHUTDOWN = 108
@@ -75,6 +76,8 @@ test('a home that goes away behind the gate is asked again, and what is open is 
   const { ownership, settings } = place
   const environment = pausedFor(3_000)
   const daemon = await startHost(scratch, path, { ownership, ownershipSettings: settings, standby: true, environment })
+  const events = await watchExport(daemon, 'vda')
+  const recorded = () => events().flatMap((event) => (event.kind === 'record' ? [event.change] : []))
   const opening = daemon.open('vda')
   await untilOpen(daemon)
   expect(place.newest('vda')).toMatchObject({ state: 'opening' })
@@ -85,9 +88,12 @@ test('a home that goes away behind the gate is asked again, and what is open is 
   })
   const frontend = await connectFrontend(scratch, daemon.address, 'vda')
   expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
+  await eventually('an event of waiting', () => recorded().includes('waiting'))
   await comeBack()
   await eventually('the record', () => place.newest('vda')?.state === 'open', { timeoutMs: 30_000 })
   await eventually('the end of waiting', async () => (await daemon.status('vda')).stateReason === null)
+  await eventually('an event that it is over', () => recorded().length > 1)
+  expect(recorded()).toEqual(['waiting', 'written'])
   expect((await daemon.close('vda')).receipt).toMatchObject({ generation: 1 })
 })
 

@@ -5,6 +5,7 @@
 
 import { readdirSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { Refusal } from '../../src/foundation/refusal.ts'
 import { BLOCK, refusal } from '../exports/ownership-rig.ts'
@@ -19,6 +20,7 @@ import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
+import { watchExport } from '../support/watched-events.ts'
 import { placesIn } from './etcd-rig.ts'
 
 const SOON = { timeoutMs: 30_000 }
@@ -194,4 +196,31 @@ test('a holder that slept while its record was taken and compacted away stops wh
   await eventually('the fence', async () => (await holder.status('vda')).state === 'fenced', SOON)
   expect((await holder.status('vda')).stateReason).toContain('ownership is lost to thief')
   expect((await frontend.send('WRITE', { offset: 0, data: BLOCK }).reply).error).toBe(108)
+})
+
+test('an event says that a close waits for its record, once, and another one that it was written', async () => {
+  const { member, host } = await makeRig()
+  const holder = await host()
+  const events = await watchExport(holder, 'vda')
+  const recorded = () => events().flatMap((event) => (event.kind === 'record' ? [event] : []))
+  await member.stop()
+  const closing = holder.close('vda')
+  await eventually('an event of waiting', () => recorded().length > 0, SOON)
+  const waiting = { change: 'waiting', detail: expect.stringContaining('the close waits for its record') as string }
+  expect(recorded()).toMatchObject([waiting])
+  const { stateReason } = await holder.status('vda')
+  expect(stateReason).toContain(recorded()[0]?.detail)
+  expect(events().some(({ kind }) => kind === 'receipt')).toBe(false)
+  // Long enough for it to ask in vain again: that is the same waiting.
+  await sleep(3_000)
+  expect(recorded()).toHaveLength(1)
+  member.start()
+  const { receipt } = await closing
+  await eventually('the receipt', () => events().some(({ kind }) => kind === 'receipt'), SOON)
+  const written = {
+    change: 'written',
+    detail: expect.stringMatching(/^the record was written after \d+ ms/u) as string,
+  }
+  const last = events().filter(({ kind }) => kind === 'record' || kind === 'receipt')
+  expect(last).toMatchObject([waiting, written, { kind: 'receipt', receipt: { nonce: receipt.nonce } }])
 })
