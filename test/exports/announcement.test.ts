@@ -57,15 +57,15 @@ test('of an image that nobody has closed the record says open before anything is
   const daemon = await startHost(scratch, path, {
     stateDirectory: first.stateDirectory,
     standby: true,
-    environment: { INTERLOCKD_FAULT_POINT: 'record: written@2:sleep=2000' },
+    environment: { INTERLOCKD_FAULT_POINT: 'record: written@2:sleep=6000' },
   })
   const frontend = await connectFrontend(scratch, daemon.address, 'vda')
   const parked = frontend.send('WRITE', { offset: 0, data: BLOCK })
-  const opening = daemon.open('vda', { timeoutMs: 10_000 })
+  const opening = daemon.open('vda', { timeoutMs: 50_000 })
   await eventually('the first record', () => newestOf(path).generation === 2)
   expect(await answerOrNone(parked, 1_000)).toBeUndefined()
   expect(newestOf(path)).toMatchObject({ state: 'opening' })
-  expect((await answerWithin(parked, 10_000)).error).toBe(0)
+  expect((await answerWithin(parked, 30_000)).error).toBe(0)
   expect(await opening).toMatchObject({ generation: 2, clearedBy: 'lock' })
 })
 
@@ -100,7 +100,7 @@ test('a home that goes away behind the gate is asked again, and what is open is 
 test('a close in between says more than that it was open, and is what stays', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(1_500) })
+  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(5_000) })
   const opening = daemon.open('vda')
   await untilOpen(daemon)
   const { receipt } = await daemon.close('vda')
@@ -112,7 +112,7 @@ test('a close in between says more than that it was open, and is what stays', as
 test('whoever takes it in between ends it', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(500) })
+  const daemon = await startHost(scratch, path, { standby: true, environment: pausedFor(5_000) })
   const frontend = await connectFrontend(scratch, daemon.address, 'vda')
   const opening = refusal(daemon, 'open')
   await untilOpen(daemon)

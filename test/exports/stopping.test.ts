@@ -71,7 +71,7 @@ test('all exports close at once: a slow disk delays no other', async () => {
 })
 
 test('what is not closed within the bound is named, never claimed, and the process ends', async () => {
-  const rig = await startHeld(scratchOfTest(), '1s')
+  const rig = await startHeld(scratchOfTest(), '4s')
   const { daemon, place } = rig
   daemon.program.signal('SIGTERM')
   expect(await fatalWords(rig)).toMatch(/^not closed: held: still closing/)
@@ -85,6 +85,7 @@ test('a second SIGTERM ends it at once, and the record does not say closed', asy
   const { daemon, place } = rig
   daemon.program.signal('SIGTERM')
   await daemon.program.until('the closes', 30_000, () => transitions(daemon).includes('fast closed'))
+  await eventually('the record of the other close', () => place.newest('held')?.state === 'closing')
   daemon.program.signal('SIGTERM')
   expect(await fatalWords(rig)).toContain('for the second time')
   expect(transitions(daemon)).not.toContain('held closed')

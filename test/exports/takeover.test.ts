@@ -31,7 +31,7 @@ function startFencing(
   const ownershipSettings = [
     '[fence]',
     `command = [${JSON.stringify(program)}]`,
-    'timeout = "5s"',
+    'timeout = "30s"',
     '[fence.plugs]',
     `${host} = "${against.pid}"`,
   ]

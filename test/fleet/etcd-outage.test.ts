@@ -88,7 +88,7 @@ test('what is open serves on, nothing new opens, and a close waits quietly for i
   // It has not noticed, or does not mind: its clients are served.
   await frontend.request('WRITE', { offset: 8192, data: BLOCK })
   expect((await holder.status('vda')).state).toBe('open')
-  const late = await refusal(holder, 'close', { timeoutMs: 4_000 })
+  const late = await refusal(holder, 'close', { timeoutMs: 8_000 })
   expect(late).toMatchObject({ status: 504, code: 'still-draining', step: 'recording', outstanding: { submitted: 0 } })
   expect(late['detail']).toContain('waits for its record')
   expect(await holder.status('vda')).toMatchObject({ state: 'closing', lastReceipt: null })
@@ -130,7 +130,8 @@ test('an early close waits for its record too, and can be cancelled meanwhile', 
   await member.stop()
   const late = await refusal(source, 'close', { early: true, timeoutMs: 3_000 })
   expect(late).toMatchObject({ status: 504, code: 'still-draining' })
-  expect((await source.status('vda')).stateReason).toContain('the handover waits for its record')
+  const reasonOf = async (): Promise<string> => (await source.status('vda')).stateReason ?? ''
+  await eventually('its reason', async () => (await reasonOf()).includes('the handover waits for its record'), SOON)
   member.start()
   // Whichever comes first: it is recorded as open again, or the handover is.
   await eventually('the source to open again', () => source.open('vda').catch(() => null), SOON)

@@ -20,8 +20,11 @@ const FEW = 64
 const MANY = 256
 const CONNECTIONS_PER_EXPORT = 4
 const CONNECTIONS = MANY * CONNECTIONS_PER_EXPORT
-/** Processor time of the daemon, for each export: how long it takes depends on what else the machine does. */
-const START_MS_MAX = 80
+/**
+ * Processor time of the daemon, for each export: how long it takes depends on what else the machine does. Some 25 to 55 ms
+ * were seen; a slower processor may take more, but not more for one of many than for one of few.
+ */
+const START_MS_MAX = 200
 const EVACUATION_MS_MAX = 100
 const MICROSECONDS = 1000
 /** What starting has left behind is gone by then: threads, garbage, looks at what is under the images. */
@@ -104,7 +107,9 @@ async function costOf({ daemon }: Served, path: string): Promise<{ microseconds:
 
 test('an export is opened at the start with little work, also as one of 256', () => {
   console.log(`processor time of a start: ${few.startMs} ms with ${FEW} exports, ${many.startMs} ms with ${MANY}`)
-  expect((many.startMs - few.startMs) / (MANY - FEW)).toBeLessThan(START_MS_MAX)
+  const eachMs = (many.startMs - few.startMs) / (MANY - FEW)
+  expect(eachMs).toBeLessThan(START_MS_MAX)
+  expect(eachMs).toBeLessThan((2 * few.startMs) / FEW)
 })
 
 test('an export costs no more memory than it needs, and neither does a connection', PATIENCE, async () => {

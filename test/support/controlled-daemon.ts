@@ -79,7 +79,7 @@ export class ControlledDaemon {
   }
 
   /** Waits until the export has at least so many requests that are admitted and not cleared. */
-  async untilInFlight(exportName: string, count: number, timeoutMs = 5_000): Promise<ExportStatus> {
+  async untilInFlight(exportName: string, count: number, timeoutMs = 30_000): Promise<ExportStatus> {
     return eventually(
       `${count} requests in flight on ${exportName}`,
       async () => {

@@ -116,8 +116,12 @@ export class EtcdCluster {
     )
   }
 
-  /** The member that leads now. */
-  async leader(): Promise<EtcdMember> {
+  /** The member that leads; where one is starting or an election runs, as soon as all of them answer and one does. */
+  leader(): Promise<EtcdMember> {
+    return eventually('a leader', () => this.#leaderNow(), { timeoutMs: READY_TIMEOUT_MS, intervalMs: 50 })
+  }
+
+  async #leaderNow(): Promise<EtcdMember> {
     const said = await this.checked(['endpoint', 'status', '--write-out', 'json'])
     const statuses = JSON.parse(said) as {
       Endpoint: string

@@ -35,6 +35,6 @@ export async function startQemuNbd(
     ...[`--cache=${cache}`, '--discard=unmap', '--persistent', '--shared=16', '--export-name', exportName],
     ...['--socket', path, '--image-opts', `driver=raw,file.driver=file,file.filename=${image}${unlocked}`],
   ])
-  await program.until('socket of qemu-nbd', 5_000, () => existsSync(path))
+  await program.until('socket of qemu-nbd', 30_000, () => existsSync(path))
   return { program, path, address: { path }, uri: (name) => `nbd+unix:///${name}?socket=${path}` }
 }

@@ -71,7 +71,7 @@ export class QemuMachine {
   async disk(line: string): Promise<string> {
     const before = this.program.stdout.length
     await this.begin(line)
-    const said = await this.program.until(`end of ${line}`, 5_000, () => {
+    const said = await this.program.until(`end of ${line}`, 30_000, () => {
       const text = this.program.stdout.slice(before)
       return /\d+ ops;|failed/u.test(text) && text
     })

