@@ -6,9 +6,11 @@
 import { receiveMessageOnPort, workerData } from 'node:worker_threads'
 import type { MessagePort } from 'node:worker_threads'
 import { createEngine } from '../engine/create.ts'
+import type { OwnedEngine } from '../engine/resources.ts'
+import { throwingFaultPoint } from '../fault-points/fault-point.ts'
 import { assert } from '../foundation/assert.ts'
 import type { Order } from '../plane-link/orders.ts'
-import type { WorkerMessage } from '../plane-link/reports.ts'
+import type { WorkerFailed, WorkerMessage } from '../plane-link/reports.ts'
 import type { WorkerStart } from '../plane-link/worker-start.ts'
 import { SharedWord } from '../plane-link/worker-start.ts'
 import { viewMemory } from '../posix/mapping.ts'
@@ -20,21 +22,15 @@ function start(given: WorkerStart): void {
   const { limits, port } = given
   const words = new Int32Array(given.shared)
   const bytes = viewMemory(given.arenaAddress, given.arenaLengthBytes)
-  const layout = layOutMemory(limits)
-  assert(layout.totalBytes <= given.arenaLengthBytes, 'the arena is as long as its layout')
-  const engine = createEngine(given.engine, {
-    arena: { address: given.arenaAddress, lengthBytes: given.arenaLengthBytes, bytes },
-    doorbellDescriptor: given.doorbellDescriptor,
-    stopWord: words.subarray(SharedWord.stop, SharedWord.stop + 1),
-    streamsMax: limits.connectionsMax,
-    filesMax: limits.exportsMax,
-    operationsMax: limits.slotsMax,
-    registeredBytes: layout.inboxesAt,
-    ...(given.blockingPort === null ? {} : { blockingPort: given.blockingPort }),
-    threadPoolSize: given.threadPoolSize,
-  })
+  const engine = engineOver(bytes, words, given)
   const arrived: Order[] = []
   let ordersTaken = 0
+  const nextOfPort = (): Order | undefined => {
+    if (Atomics.load(words, SharedWord.orders) === ordersTaken) return undefined
+    const order = takeOrder(port)
+    if (order !== undefined) ordersTaken = (ordersTaken + 1) | 0
+    return order
+  }
   const say = (message: WorkerMessage): void => {
     port.postMessage(message)
   }
@@ -44,11 +40,8 @@ function start(given: WorkerStart): void {
     bytes,
     say,
     nextOrder: () => {
-      const first = arrived.shift()
-      if (first !== undefined) return first
-      if (Atomics.load(words, SharedWord.orders) === ordersTaken) return undefined
-      const order = takeOrder(port)
-      if (order !== undefined) ordersTaken = (ordersTaken + 1) | 0
+      const order = arrived.shift() ?? nextOfPort()
+      if (order !== undefined) throwingFaultPoint('worker: order taken')
       return order
     },
     peerGone,
@@ -75,14 +68,59 @@ function start(given: WorkerStart): void {
     description: engine.description,
     ringDescriptor: engine.ringDescriptor,
   })
-  engine.run(() => {
+  const orDie = dyingOnce((error) => {
+    engine.dispose()
+    port.postMessage({ kind: 'failed', message: error.message, stack: error.stack ?? '' } satisfies WorkerFailed)
+    // The kernel lets the thread of a ring go only when the disk is done, and whoever joins it would wait as long.
+    if (engine.kind === 'io_uring') Atomics.wait(words, SharedWord.stop, 0)
+  })
+  const turn = (): void => {
     plane.turn()
     words[SharedWord.turns] = ((words[SharedWord.turns] ?? 0) + 1) | 0
     words[SharedWord.arenaPages] = plane.state.arena.usedBytes / PAGE_BYTES
+  }
+  // The file engine takes its turns after `run` has returned.
+  orDie(() => {
+    engine.run(() => {
+      orDie(turn)
+    })
   })
   if (engine.kind === 'io_uring') {
     engine.dispose()
     port.close()
+  }
+}
+
+function engineOver(bytes: Uint8Array, words: Int32Array, given: WorkerStart): OwnedEngine {
+  const { limits } = given
+  const layout = layOutMemory(limits)
+  assert(layout.totalBytes <= given.arenaLengthBytes, 'the arena is as long as its layout')
+  return createEngine(given.engine, {
+    arena: { address: given.arenaAddress, lengthBytes: given.arenaLengthBytes, bytes },
+    doorbellDescriptor: given.doorbellDescriptor,
+    stopWord: words.subarray(SharedWord.stop, SharedWord.stop + 1),
+    streamsMax: limits.connectionsMax,
+    filesMax: limits.exportsMax,
+    operationsMax: limits.slotsMax,
+    registeredBytes: layout.inboxesAt,
+    ...(given.blockingPort === null ? {} : { blockingPort: given.blockingPort }),
+    threadPoolSize: given.threadPoolSize,
+  })
+}
+
+/** Runs what it is given; of the first error it tells, and throws it on. */
+function dyingOnce(tell: (error: Error) => void): (act: () => void) => void {
+  let dying = false
+  return (act) => {
+    try {
+      act()
+    } catch (error) {
+      if (!dying) {
+        dying = true
+        tell(error instanceof Error ? error : new Error(String(error)))
+      }
+      throw error
+    }
   }
 }
 

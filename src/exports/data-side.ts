@@ -30,6 +30,8 @@ export class DataSide {
   readonly #generationCell = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT)
   #placement: Placement | null = null
   #file: OpenImage | null = null
+  /** What the worker is asked to give up. */
+  #detaching: OpenImage | null = null
 
   constructor(exportId: number, definition: ExportDefinition) {
     this.#exportId = exportId
@@ -85,7 +87,9 @@ export class DataSide {
     const file = this.#file
     if (file === null) return null
     this.#file = null
+    this.#detaching = file
     await this.#order({ kind: 'detachFile', exportId: this.#exportId })
+    this.#detaching = null
     return file
   }
 
@@ -144,10 +148,11 @@ export class DataSide {
     this.#placement = null
   }
 
-  /** The worker is dead: what it had is the caller's to close. */
+  /** The worker is dead: what it had is the caller's to close, once the worker has released it. */
   lose(): OpenImage | null {
-    const file = this.#file
+    const file = this.#file ?? this.#detaching
     this.#file = null
+    this.#detaching = null
     this.#placement = null
     return file
   }

@@ -253,10 +253,13 @@ export class HostedExport {
 
   /** The worker that this export lived on has ended: nothing of it answers any more. */
   workerDied(cause: string): void {
+    const worker = this.data.placement?.worker
     const image = this.data.lose()
-    // What the dead worker had submitted holds its own reference to the open file: its lock comes free when it is done.
+    // What the kernel has of the dead worker holds its own reference to the open file: its lock comes free when that is
+    // done. Threads of the file engine go by the descriptor's number, which must not be another file's meanwhile.
     if (image !== null) {
-      closeImage(this.#context.images, image).catch((error: unknown) => {
+      const closed = worker?.released.then(() => closeImage(this.#context.images, image))
+      closed?.catch((error: unknown) => {
         this.#context.log.warn({ export: this.name, error: String(error) }, 'closing the image failed')
       })
     }

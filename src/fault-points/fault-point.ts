@@ -1,15 +1,16 @@
 /**
  * Named places between durable steps, where a test can have the process die, stop or wait. Unless the environment names
- * one (INTERLOCKD_FAULT_POINT=NAME[@N]:kill|stop|sleep=MS), all of them are nothing: they cost one comparison. A point is
- * hit each time it is passed; `@N` picks the Nth time, and `*` stands for every point. A value that begins with a slash
- * is a file to read the fault from, at each pass: it is armed when the file appears, and removes it when it happens. It is
- * for tests of crashes only and changes nothing by itself.
+ * one (INTERLOCKD_FAULT_POINT=NAME[@N]:kill|stop|sleep=MS|throw), all of them are nothing: they cost one comparison. A
+ * point is hit each time it is passed; `@N` picks the Nth time, and `*` stands for every point. A value that begins with a
+ * slash is a file to read the fault from, at each pass: it is armed when the file appears, and removes it when it happens.
+ * It is for tests of crashes only and changes nothing by itself.
  */
 
 import { readFileSync, unlinkSync } from 'node:fs'
 import { assert } from '../foundation/assert.ts'
 
-type FaultAction = { readonly kind: 'kill' | 'stop' } | { readonly kind: 'sleep'; readonly durationMs: number }
+type FaultAction =
+  { readonly kind: 'kill' | 'stop' | 'throw' } | { readonly kind: 'sleep'; readonly durationMs: number }
 
 interface ArmedFault {
   readonly text: string
@@ -19,7 +20,7 @@ interface ArmedFault {
   readonly action: FaultAction
 }
 
-const SHAPE = /^(?<name>[^@]+?)(?:@(?<pass>\d+))?:(?<action>kill|stop|sleep=(?<durationMs>\d+))$/
+const SHAPE = /^(?<name>[^@]+?)(?:@(?<pass>\d+))?:(?<action>kill|stop|throw|sleep=(?<durationMs>\d+))$/
 
 const setting = process.env['INTERLOCKD_FAULT_POINT'] ?? ''
 const file = setting.startsWith('/') ? setting : null
@@ -31,13 +32,11 @@ export function faultsAreArmed(): boolean {
 }
 
 export async function faultPoint(name: string): Promise<void> {
-  if (file !== null) armed = rearm(file)
-  if (armed === null || (armed.name !== '*' && armed.name !== name)) return
-  armed.passesLeft -= 1
-  if (armed.passesLeft !== 0) return
-  if (file !== null) unlinkSync(file)
-  const { action } = armed
-  switch (action.kind) {
+  const action = faultAt(name, false)
+  switch (action?.kind) {
+    case undefined:
+    case 'throw':
+      return
     case 'kill':
       process.kill(process.pid, 'SIGKILL')
       return
@@ -49,6 +48,22 @@ export async function faultPoint(name: string): Promise<void> {
         setTimeout(resolve, action.durationMs)
       })
   }
+}
+
+/** For code that waits for nothing. Such a point throws, and does nothing else. */
+export function throwingFaultPoint(name: string): void {
+  if (faultAt(name, true) !== null) throw new Error(`the fault point '${name}' throws`)
+}
+
+/** What happens at this pass of the point. */
+function faultAt(name: string, throws: boolean): FaultAction | null {
+  if (file !== null) armed = rearm(file)
+  if (armed === null || (armed.name !== '*' && armed.name !== name)) return null
+  if ((armed.action.kind === 'throw') !== throws) return null
+  armed.passesLeft -= 1
+  if (armed.passesLeft !== 0) return null
+  if (file !== null) unlinkSync(file)
+  return armed.action
 }
 
 /** Passes are counted for as long as the file says the same. */
@@ -64,9 +79,9 @@ function rearm(path: string): ArmedFault | null {
 
 function armFault(text: string): ArmedFault {
   const groups = SHAPE.exec(text)?.groups
-  assert(groups !== undefined, `INTERLOCKD_FAULT_POINT is NAME[@N]:kill|stop|sleep=MS, and not ${text}`)
+  assert(groups !== undefined, `INTERLOCKD_FAULT_POINT is NAME[@N]:kill|stop|throw|sleep=MS, and not ${text}`)
   const { name = '', pass = '1', action, durationMs = '0' } = groups
-  const kind = action === 'kill' || action === 'stop' ? action : null
+  const kind = action === 'kill' || action === 'stop' || action === 'throw' ? action : null
   return {
     text,
     name,

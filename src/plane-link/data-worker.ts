@@ -3,7 +3,8 @@
  * on, and notices its death. It knows nothing of what the orders mean.
  *
  * A worker that sleeps in the kernel cannot be terminated. It leaves by itself, after the order `stop`, when it finds
- * the stop word set; if it dies before, every order that is not answered rejects with `WorkerGone`.
+ * the stop word set; if it dies before, every order that is not answered rejects with `WorkerGone`. Its death is told at
+ * once. Its thread may stay for as long as a disk has what it had submitted: that is waited for by `released` only.
  */
 
 import { MessageChannel, Worker } from 'node:worker_threads'
@@ -16,7 +17,7 @@ import type { MappedMemory } from '../posix/mapping.ts'
 import { mapMemory, unmapMemory } from '../posix/mapping.ts'
 import { PAGE_BYTES } from './memory-layout.ts'
 import type { Order, OrderBody, OrderKind } from './orders.ts'
-import type { Notice, ReportOf, WorkerMessage, WorkerReady } from './reports.ts'
+import type { Notice, ReportOf, WorkerFailed, WorkerMessage, WorkerReady } from './reports.ts'
 import type { WorkerLimits, WorkerStart } from './worker-start.ts'
 import { SHARED_WORDS, SharedWord } from './worker-start.ts'
 
@@ -59,6 +60,7 @@ export class DataWorker {
   readonly #blocking: BlockingThread | null
   readonly #waiting = new Map<number, Waiting>()
   readonly #exited: Promise<void>
+  readonly #released: Promise<void>
   readonly #clock: NodeJS.Timeout
   #lastOrder = 0
   #state: 'running' | 'stopping' | 'dead' = 'running'
@@ -66,6 +68,7 @@ export class DataWorker {
   #ringDescriptor = -1
   #resolveReady: (ready: WorkerReady) => void = () => undefined
   #rejectReady: (reason: Error) => void = () => undefined
+  #resolveReleased: () => void = () => undefined
 
   constructor(options: DataWorkerOptions) {
     this.index = options.index
@@ -103,6 +106,9 @@ export class DataWorker {
       resourceLimits: HEAP,
       trackUnmanagedFds: false,
     })
+    this.#released = new Promise((resolve) => {
+      this.#resolveReleased = resolve
+    })
     this.#exited = new Promise((resolve) => {
       this.#worker.once('exit', () => {
         this.#ended()
@@ -110,9 +116,9 @@ export class DataWorker {
       })
     })
     this.#worker.on('error', (error) => {
-      this.#failure = error instanceof Error ? error : new Error(String(error))
+      this.#died(error instanceof Error ? error : new Error(String(error)))
     })
-    port1.on('message', (message: WorkerMessage) => {
+    port1.on('message', (message: WorkerMessage | WorkerFailed) => {
       this.#received(message)
     })
     this.#clock = setInterval(() => {
@@ -123,6 +129,11 @@ export class DataWorker {
 
   get alive(): boolean {
     return this.#state !== 'dead'
+  }
+
+  /** Settles when a worker that has died asks nothing of any descriptor by its number any more. Never before it has. */
+  get released(): Promise<void> {
+    return this.#released
   }
 
   /** Bytes of the buffer arena that are reserved, as of the worker's latest turn. */
@@ -153,8 +164,7 @@ export class DataWorker {
     if (this.#state === 'running') {
       this.#state = 'stopping'
       await this.order({ kind: 'stop' }).catch(() => null)
-      Atomics.store(this.#words, SharedWord.stop, 1)
-      this.#ring()
+      this.#setStopWord()
       if (this.#options.engine === 'file') this.#port.close()
     }
     await this.#exited
@@ -163,7 +173,13 @@ export class DataWorker {
 
   /** For the last moment of a process: the worker must not sleep through it. */
   abandon(): void {
+    this.#setStopWord()
+  }
+
+  #setStopWord(): void {
     Atomics.store(this.#words, SharedWord.stop, 1)
+    // One that has died waits for nothing else.
+    Atomics.notify(this.#words, SharedWord.stop)
     this.#ring()
   }
 
@@ -174,7 +190,7 @@ export class DataWorker {
     else this.#port.postMessage(null)
   }
 
-  #received(message: WorkerMessage): void {
+  #received(message: WorkerMessage | WorkerFailed): void {
     switch (message.kind) {
       case 'report': {
         const waiting = present(this.#waiting.get(message.order), `the order ${message.order} that was reported`)
@@ -186,6 +202,17 @@ export class DataWorker {
         this.#ringDescriptor = message.ringDescriptor
         this.#resolveReady(message)
         return
+      case 'failed': {
+        // It has closed its ring, and what the kernel has holds its own reference to the file.
+        if (this.#options.engine === 'io_uring') {
+          this.#ringDescriptor = -1
+          this.#resolveReleased()
+        }
+        const failure = new Error(message.message)
+        failure.stack = message.stack
+        this.#died(failure)
+        return
+      }
       default:
         this.#options.onNotice(message)
     }
@@ -196,14 +223,29 @@ export class DataWorker {
     return new WorkerGone(`the data worker ${this.index} ended before it answered '${kind}'${cause}`)
   }
 
-  #ended(): void {
-    const stopped = this.#state === 'stopping'
+  /** It serves nothing any more; its thread may still be there. */
+  #died(cause: Error): void {
+    if (this.#state === 'dead') return
+    this.#failure = cause
+    this.#worker.unref()
+    this.#isDead()
+    this.#options.onDeath(cause)
+  }
+
+  #isDead(): void {
     this.#state = 'dead'
     clearInterval(this.#clock)
     for (const waiting of this.#waiting.values()) waiting.reject(this.#gone(waiting.kind))
     this.#waiting.clear()
     this.#rejectReady(this.#failure ?? new WorkerGone(`the data worker ${this.index} ended`))
     this.#port.close()
+  }
+
+  /** The thread is gone. */
+  #ended(): void {
+    const stopped = this.#state === 'stopping'
+    if (stopped) this.#isDead()
+    else this.#died(new Error(`the data worker ${this.index} ended by itself`))
     closeDescriptor(this.#doorbell)
     if (stopped) {
       unmapMemory(this.#memory)
@@ -211,7 +253,7 @@ export class DataWorker {
     }
     // The kernel may still write to the arena of a worker that died, so that memory stays mapped.
     if (this.#ringDescriptor >= 0) closeDescriptor(this.#ringDescriptor)
-    void this.#blocking?.close()
-    this.#options.onDeath(this.#failure ?? new Error(`the data worker ${this.index} ended by itself`))
+    void this.#blocking?.close().then(this.#resolveReleased)
+    if (this.#blocking === null) this.#resolveReleased()
   }
 }

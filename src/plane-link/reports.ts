@@ -132,9 +132,16 @@ export interface WorkerReady {
   readonly engine: 'io_uring' | 'file'
   /** Which kernel features the engine uses, or how many threads. */
   readonly description: string
-  /** To be closed by the main thread should the worker die; -1 where there is none. */
+  /** To be closed by the main thread should the worker end without a last word; -1 where there is none. */
   readonly ringDescriptor: number
 }
 
 export type Notice = ExportFaulted | WriteFailed | ClientGone | WorkerReady
 export type WorkerMessage = Report | Notice
+
+/** The last word of a worker that dies: it serves nothing any more, and its clients are cut. */
+export interface WorkerFailed {
+  readonly kind: 'failed'
+  readonly message: string
+  readonly stack: string
+}

@@ -60,6 +60,21 @@ test('a fault in a file is armed when it appears, may be at any point, and happe
   expect(existsSync(file)).toBe(false)
 })
 
+test('a point of code that does not wait throws, and only that', async () => {
+  const script = `
+    import { throwingFaultPoint } from ${JSON.stringify(MODULE)}
+    throwingFaultPoint('a')
+    console.log('passed')
+  `
+  const pass = (fault: string) =>
+    runProgram(process.execPath, [...COMMAND.slice(0, -1), script], { environment: { INTERLOCKD_FAULT_POINT: fault } })
+  const thrown = await pass('a:throw')
+  expect(thrown.stdout).toBe('')
+  expect(thrown.stderr).toContain("the fault point 'a' throws")
+  expect((await pass('*:kill')).stdout).toBe('passed\n')
+  expect((await run('*:throw')).status).toBe(0)
+})
+
 test('a fault that cannot be read is a mistake of the tester', async () => {
   const outcome = await run('b:explode')
   expect(outcome.status).not.toBe(0)

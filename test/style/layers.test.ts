@@ -41,7 +41,7 @@ const LAYERS: Readonly<Record<string, Layer>> = {
 
   // The data plane.
   data: {
-    own: ['foundation', 'interlock', 'nbd', 'engine', 'plane-link', 'posix'],
+    own: ['fault-points', 'foundation', 'interlock', 'nbd', 'engine', 'plane-link', 'posix'],
     node: ['node:worker_threads', 'node:perf_hooks'],
   },
 
