@@ -8,10 +8,11 @@ import type { EtcdHome } from '../../src/ownership/etcd-home.ts'
 import { draftOf } from '../ownership/record-samples.ts'
 import { recordHomeContract } from '../ownership/record-home-contract.ts'
 import type { HomeRig } from '../ownership/record-home-contract.ts'
+import { eventually } from '../support/eventually.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { startUnreliableGateway } from '../support/unreliable-gateway.ts'
 import type { UnreliableGateway } from '../support/unreliable-gateway.ts'
-import { etcdOfFile, homeAt } from './etcd-rig.ts'
+import { connectionTo, etcdOfFile, homeAt } from './etcd-rig.ts'
 
 const etcd = etcdOfFile()
 
@@ -70,4 +71,29 @@ test('the record is one key, never bound to a lease', async () => {
   expect(kvs).toMatchObject([{ key: Buffer.from(key).toString('base64'), version: 2 }])
   expect(kvs[0]).not.toHaveProperty('lease')
   expect((await etcd.cluster.checked(['lease', 'list'])).trim()).toBe('found 0 leases')
+})
+
+test('keys that were quiet until etcd had compacted what came since cost one new stream, not one each', async () => {
+  const { cluster } = etcd
+  const put = (key: string, value: string): Promise<string> => cluster.checked(['put', key, value])
+  const gateway = await startUnreliableGateway(scratchOfTest(), cluster.endpoints[0] ?? '')
+  const { watch } = connectionTo([gateway.endpoint])
+  const keys = Array.from({ length: 8 }, () => etcd.newKey())
+  const told = new Map<string, string>()
+  for (const key of keys) {
+    await put(key, 'quiet')
+    watch.follow(key, (found) => told.set(key, found === null ? '' : Buffer.from(found.value).toString('utf8')))
+  }
+  const allTold = (value: string) => () => keys.every((key) => told.get(key) === value)
+  await eventually('the keys to be read', allTold('quiet'))
+  const loud = etcd.newKey()
+  for (const value of ['1', '2', '3']) await put(loud, value)
+  await cluster.checked(['compact', String(await cluster.revision())])
+  const streamsBefore = gateway.forwarded.filter((path) => path === '/v3/watch').length
+  // As when a stream has grown old: it is made anew for all.
+  watch.follow(loud, () => undefined)
+  for (const key of keys) await put(key, 'changed')
+  await eventually('the changes behind the compaction', allTold('changed'), { timeoutMs: 60_000 })
+  const streams = gateway.forwarded.filter((path) => path === '/v3/watch').length
+  expect(streams - streamsBefore).toBeLessThanOrEqual(3)
 })

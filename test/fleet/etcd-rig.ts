@@ -28,14 +28,23 @@ export function settingsOf(endpoints: readonly string[], overrides: Partial<Etcd
   return { endpoints, prefix: '/test/', timeoutMs: 10_000, ...files, ...overrides }
 }
 
-/** Ends with the test. */
-export function homeAt(key: string, endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdHome {
+/** What a daemon has for all its exports. Ends with the test. */
+export function connectionTo(
+  endpoints: readonly string[],
+  overrides: Partial<EtcdSettings> = {},
+): { readonly client: EtcdClient; readonly watch: EtcdWatch } {
   const client = new EtcdClient(settingsOf(endpoints, overrides), inlineRunner, silent)
   const watch = new EtcdWatch(client)
   scratchOfTest().defer('etcd client', async () => {
     await watch.close()
     client.close()
   })
+  return { client, watch }
+}
+
+/** Ends with the test. */
+export function homeAt(key: string, endpoints: readonly string[], overrides: Partial<EtcdSettings> = {}): EtcdHome {
+  const { client, watch } = connectionTo(endpoints, overrides)
   return new EtcdHome(client, watch, key)
 }
 

@@ -83,7 +83,8 @@ export type WatchNews =
   | { readonly kind: 'changed'; readonly watchId: number; readonly revision: number; readonly found: KeyValue | null }
   /** Nothing has happened up to that revision. */
   | { readonly kind: 'progress'; readonly watchId: number; readonly revision: number }
-  | { readonly kind: 'compacted'; readonly watchId: number }
+  /** What it asked for is gone; of that revision everything is there. */
+  | { readonly kind: 'compacted'; readonly watchId: number; readonly revision: number }
   | { readonly kind: 'cancelled'; readonly reason: string }
 
 /** One line of a stream. */
@@ -94,7 +95,8 @@ export function readWatch(line: unknown): readonly WatchNews[] {
   if (result === undefined) throw misunderstood()
   const watchId = integer(member(result, 'watch_id'))
   if (member(result, 'canceled') === true) {
-    if (integer(member(result, 'compact_revision')) > 0) return [{ kind: 'compacted', watchId }]
+    const revision = integer(member(result, 'compact_revision'))
+    if (revision > 0) return [{ kind: 'compacted', watchId, revision }]
     return [{ kind: 'cancelled', reason: textOr(member(result, 'cancel_reason'), 'it was cancelled') }]
   }
   const events = list(member(result, 'events'))

@@ -4,7 +4,8 @@
  *
  * 1. Each key has the revision up to which it is known. A stream begins right after that; it is lost and made again
  *    without losing or repeating anything, wherever the next endpoint is.
- * 2. Where etcd has compacted what is missing, the key is read as it is, and followed from there.
+ * 2. Where etcd has compacted what is missing, the key is read as it is, and followed from there; with it all others
+ *    of which something may be missing.
  * 3. A stream proves nothing by being silent. Its member is asked again and again for something that only a member with
  *    a majority can answer; one that cannot is left. No stream grows older than `STREAM_AGE_MS`.
  */
@@ -161,6 +162,7 @@ export class EtcdWatch {
     switch (news.kind) {
       case 'compacted':
         followed.revision = null
+        this.#forget(news.revision)
         return false
       case 'progress':
         followed.revision = Math.max(followed.revision ?? 0, news.revision)
@@ -169,6 +171,14 @@ export class EtcdWatch {
         followed.revision = Math.max(followed.revision ?? 0, news.revision)
         this.#tell(followed, news.revision, news.found)
         return true
+    }
+  }
+
+  /** Keys that were quiet since before a compaction are read with one stream lost, not with one for each. */
+  #forget(compactedRevision: number): void {
+    for (const followed of this.#followed.values()) {
+      const { revision } = followed
+      if (revision !== null && revision + 1 < compactedRevision) followed.revision = null
     }
   }
 
