@@ -9,7 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { connect } from '../../src/client/index.ts'
 import { spawnNode, spawnProgram } from '../support/child-process.ts'
 import { INTERLOCKD, runControl, runProgram } from '../support/control-command.ts'
-import type { Program } from '../support/foreign-program.ts'
+import type { Program, ProgramOptions } from '../support/foreign-program.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 
 interface Place {
@@ -42,8 +42,8 @@ function place(...more: string[]): Place {
   return { directory, file, url }
 }
 
-async function startDaemon({ file }: Place, argv: readonly string[] = []): Promise<Program> {
-  const program = spawnNode(INTERLOCKD, ['--config', file, ...argv])
+async function startDaemon({ file }: Place, argv: readonly string[] = [], options?: ProgramOptions): Promise<Program> {
+  const program = spawnNode(INTERLOCKD, ['--config', file, ...argv], options)
   await program.until('ready', 30_000, () => messagesOf(program).includes('ready'))
   return program
 }
@@ -161,7 +161,9 @@ describe('a life', () => {
 
   test('a second signal ends it at once, with a last line; the next start is as after a crash', async () => {
     const there = place()
-    const daemon = await startDaemon(there)
+    // Or it may have closed before the second one comes.
+    const environment = { INTERLOCKD_FAULT_POINT: 'close: synced:sleep=60000' }
+    const daemon = await startDaemon(there, [], { environment })
     daemon.signal('SIGTERM')
     daemon.signal('SIGINT')
     const outcome = await daemon.exited

@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { eventually } from '../support/eventually.ts'
-import { blockNumber, connectFrontend, numberedBlock } from '../support/nbd-frontend.ts'
+import { answerOrNone, blockNumber, connectFrontend, numberedBlock } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { VerifyingWriter } from '../support/verifying-writer.ts'
 import { BLOCK_BYTES, blockOf, recordAt, startPair } from './host-pair.ts'
@@ -15,7 +15,6 @@ import { RECORD_FOLDER, startSlowDisk } from './slow-disk.ts'
 const BLOCKS = 512
 const DEPTH = 16
 const WRITES = 400
-const SLOW_MS = 5_000
 
 test('a guest under load is handed over, and nothing is lost', async () => {
   const scratch = scratchOfTest()
@@ -38,20 +37,23 @@ test('a guest under load is handed over, and nothing is lost', async () => {
 
 test('an early handover between two containers: only what overlaps waits for the slow disk', async () => {
   const scratch = scratchOfTest()
-  const disk = await startSlowDisk(scratch, SLOW_MS)
+  const disk = await startSlowDisk(scratch, { scripted: true })
   const { source, destination, folder } = await startPair(scratch, {
     source: disk.slow,
     destination: () => disk.below,
   })
   const old = await connectFrontend(scratch, await source.address(), 'vda')
   const fresh = await connectFrontend(scratch, await destination.address(), 'vda')
+  disk.witness.holdWrites(true)
   old.write(8 * BLOCK_BYTES, numberedBlock(1))
-  await source.untilInFlight('vda', 1)
+  await eventually('the write in the disk', () => disk.witness.log.writes().length > 0)
   expect(await source.api('POST', '/exports/vda/close', { early: true })).toMatchObject({ status: 202 })
   expect(await destination.open('vda')).toMatchObject({ state: 'open', generation: 2 })
   await fresh.request('WRITE', { offset: 0, data: numberedBlock(2) })
   const overlapping = fresh.write(8 * BLOCK_BYTES, numberedBlock(3))
   expect(disk.witness.log.inDisk()).toHaveLength(1)
+  expect(await answerOrNone(overlapping, 500)).toBeUndefined()
+  disk.witness.holdWrites(false)
   expect((await overlapping.reply).error).toBe(0)
   expect(disk.witness.log.inDisk()).toEqual([])
   expect(blockNumber(blockOf(disk.witness.backingPath, 8))).toBe(3)

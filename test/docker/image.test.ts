@@ -102,9 +102,11 @@ test('a daemon that crashes is started again by the restart policy under a clien
   await host.untilInFlight('vda', 1)
   process.kill(Number(await host.inspect('{{.State.Pid}}')), 'SIGKILL')
   expect(await writing).toBe('lost')
-  await eventually('the restart', async () => (await host.inspect('{{.RestartCount}} {{.State.Running}}')) === '1 true')
+  const restarted = async (): Promise<boolean> =>
+    (await host.inspect('{{.RestartCount}} {{.State.Running}}')) === '1 true'
+  await eventually('the restart', restarted, { timeoutMs: 60_000 })
   await host.untilReady()
-  expect(await host.status('vda')).toMatchObject({ state: 'open', generation: 2, clearedBy: 'lock' })
+  expect(await host.untilOpen('vda')).toMatchObject({ generation: 2, clearedBy: 'lock' })
   const before = writer.answeredCount
   writer.moveTo(await connectFrontend(scratch, await host.address(), 'vda'))
   expect(await writer.write(16, () => writer.answeredCount >= before + 300)).toBe('enough')

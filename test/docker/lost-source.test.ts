@@ -18,7 +18,7 @@ const KILLED = 137
 test('killed with writes in flight, taken over by stopping its container: the old writes land before any newer one', async () => {
   const scratch = scratchOfTest()
   const engine = engineOfRun()
-  const disk = await startSlowDisk(scratch, SLOW_MS)
+  const disk = await startSlowDisk(scratch, { writeDelayMs: SLOW_MS })
   const { source, destination, folder } = await startPair(scratch, {
     source: { ...disk.slow, words: [...disk.slow.words, '--restart', 'always'] },
     destination: (lost) => ({
@@ -111,7 +111,7 @@ test('cut off, taken over, and back again: it cannot write a byte', async () => 
 
 test('a container whose disk does not answer ends at the second signal, and has not said that it is closed', async () => {
   const scratch = scratchOfTest()
-  const disk = await startSlowDisk(scratch, SLOW_MS * 5)
+  const disk = await startSlowDisk(scratch, { writeDelayMs: SLOW_MS * 5 })
   const { source, folder } = await startPair(scratch, { source: disk.slow, destination: () => disk.below })
   const old = await connectFrontend(scratch, await source.address(), 'vda')
   old.write(0, numberedBlock(1))

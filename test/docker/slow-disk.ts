@@ -1,5 +1,5 @@
 /**
- * A witness disk for containers: slow, with a log of its own. The source reaches it through FUSE, the destination through
+ * A witness disk for containers: slow or held, with a log of its own. The source reaches it through FUSE, the destination through
  * the same path or on the bytes below it, where neither sees the other's locks, as on two hosts. FUSE shows the disk to
  * the user who mounted it only, so such containers run as that user.
  */
@@ -8,7 +8,7 @@ import { basename, dirname } from 'node:path'
 import type { ExportEntry } from '../support/daemon.ts'
 import type { Scratch } from '../support/scratch.ts'
 import { startWitnessDisk } from '../support/witness-disk.ts'
-import type { WitnessDisk } from '../support/witness-disk.ts'
+import type { WitnessDisk, WitnessDiskOptions } from '../support/witness-disk.ts'
 
 export interface SlowDisk {
   readonly witness: WitnessDisk
@@ -28,8 +28,8 @@ const RECORDS = ['[ownership]', 'kind = "directory"', 'directory = "/srv"']
 /** Under the folder that both hosts mount as /srv. */
 export const RECORD_FOLDER = 'disk'
 
-export async function startSlowDisk(scratch: Scratch, writeDelayMs: number): Promise<SlowDisk> {
-  const witness = await startWitnessDisk(scratch, { writeDelayMs, sizeBytes: 16 * 1024 * 1024 })
+export async function startSlowDisk(scratch: Scratch, options: WitnessDiskOptions): Promise<SlowDisk> {
+  const witness = await startWitnessDisk(scratch, { ...options, sizeBytes: 16 * 1024 * 1024 })
   const user = ['--user', `${process.getuid?.() ?? 0}:${process.getgid?.() ?? 0}`]
   const reached = (path: string): SlowDiskPath => ({
     exports: [{ name: 'vda', path: `/disk/${basename(path)}`, image_id: RECORD_FOLDER }],

@@ -56,7 +56,7 @@ test.each(ENGINES)(
     expect(await second.status('vda')).toMatchObject(waiting)
     expect(inDisk()).toBe(1)
     disk.holdWrites(false)
-    await eventually('the next generation', async () => (await second.status('vda')).state === 'open')
+    await second.untilOpen('vda')
     expect(inDisk()).toBe(0)
     expect(numberOnDisk(disk.backingPath)).toBe(1)
     expect(await second.status('vda')).toMatchObject({ generation: 2, clearedBy: 'lock' })

@@ -60,7 +60,7 @@ test('a daemon with a client certificate and a password opens and closes; withou
   })
   expect(await daemon.status('vda')).toMatchObject({ state: 'open', generation: 1 })
   expect((await daemon.close('vda')).receipt.generation).toBe(1)
-  const tls = { caFile: ca, certificateFile: client.certificate, keyFile: client.key, timeoutMs: 2_000 }
+  const tls = { caFile: ca, certificateFile: client.certificate, keyFile: client.key, timeoutMs: 15_000 }
   const user = { user: 'interlockd', passwordFile }
   expect(await homeAt('/test/vda', etcd.endpoints, { ...tls, ...user }).readNewest()).toMatchObject({
     record: { state: 'closed' },
@@ -71,8 +71,10 @@ test('a daemon with a client certificate and a password opens and closes; withou
       message: expect.stringMatching(words) as string,
     })
   }
-  await refused({ ...tls, ...user, certificateFile: null, keyFile: null }, 'record-unreachable', NO_CERTIFICATE)
-  await refused({ ...tls, ...user, caFile: null }, 'record-unreachable', /certificate/iu)
+  // Which is tried again for as long.
+  const unreachable = { ...tls, ...user, timeoutMs: 4_000 }
+  await refused({ ...unreachable, certificateFile: null, keyFile: null }, 'record-unreachable', NO_CERTIFICATE)
+  await refused({ ...unreachable, caFile: null }, 'record-unreachable', /certificate/iu)
   await refused({ ...tls, ...user, keyFile: join(secrets, 'none') }, 'record-io', /key_file .*ENOENT/u)
   writeFileSync(passwordFile, 'wrong')
   await refused({ ...tls, ...user }, 'record-io', /authentication failed/u)

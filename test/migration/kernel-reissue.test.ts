@@ -69,9 +69,14 @@ async function startForeign(name: 'qemu-nbd' | 'nbdkit', path: string): Promise<
           ...['--port', String(port), '--export-name=vda', path],
         ])
       : startProgram(scratch, 'nbdkit', ['-f', '-i', '127.0.0.1', '-p', String(port), '-e', 'vda', 'file', path])
-  await sleep(500)
-  if (!program.running) throw new Error(program.said)
+  await program.until('its port', 30_000, () => isListening(port))
   return port
+}
+
+/** The kernel is asked, because a connection that only looks could be taken for a client. */
+function isListening(port: number): boolean {
+  const hexadecimal = port.toString(16).toUpperCase().padStart(4, '0')
+  return new RegExp(`:${hexadecimal} [0-9A-F]{8}:0000 0A `, 'u').test(readFileSync('/proc/net/tcp', 'utf8'))
 }
 
 describe('a source and a destination, one connection to each, and the source loses its', () => {
@@ -212,7 +217,7 @@ test.each(ENGINES)('a mounted file system rides through a stop and a crash of th
   await someWritten(second, 0)
   await second.kill()
   const third = await startAgain(scratch, second)
-  expect(await third.status('vda')).toMatchObject({ state: 'open', generation: 3, clearedBy: 'lock' })
+  expect(await third.untilOpen('vda')).toMatchObject({ generation: 3, clearedBy: 'lock' })
   await someWritten(third, 0)
   await writing
   await machine.check(

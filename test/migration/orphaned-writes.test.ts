@@ -28,6 +28,7 @@ const ELSEWHERE = 1 << 20
 /** For the daemon that is started after a kill: threads of the killed one keep its port as long as they are in the disk. */
 const SECOND_PORT = 10_810
 const MACHINE_PATIENCE_MS = 60_000
+const PATIENT = { timeoutMs: MACHINE_PATIENCE_MS }
 
 const scratch = new Scratch()
 let witness: ParallelWitness
@@ -60,7 +61,7 @@ async function writerInFlight(server: MachineServer, above: number): Promise<Wri
   const client = await connectFrontend(scratch, server.address, 'vda')
   witness.holdWrites(true)
   const sent = writeBlocks(client, above)
-  await eventually('four writes in the disk', () => witness.log.inDisk().length === BLOCKS.length)
+  await eventually('four writes in the disk', () => witness.log.inDisk().length === BLOCKS.length, PATIENT)
   return { client, sent }
 }
 
@@ -109,7 +110,7 @@ describe.each(ENGINES)('with the %s engine', (engine) => {
 
   function untilOpen(daemon: MachineDaemon): Promise<unknown> {
     const isOpen = async (): Promise<boolean> => (await daemon.status()).state === 'open'
-    return eventually('the export to be open', isOpen, { timeoutMs: MACHINE_PATIENCE_MS })
+    return eventually('the export to be open', isOpen, PATIENT)
   }
 
   test('a lost connection: never two overlapping writes in the disk, and the newer one stays', async () => {
@@ -145,11 +146,13 @@ describe.each(ENGINES)('with the %s engine', (engine) => {
     await witness.machine.check(`kill -KILL ${server.pid}`)
     const again = await startMachineDaemon(witness.machine, engine, SECOND_PORT)
     try {
-      const next = await nextWriter(again, 9_000)
-      await eventually('a write of the next client', async () => (await again.status()).outstanding.bytes > 0)
-      expect(witness.log.overlappingPairs(begunMs)).toEqual([])
       const waiting = { state: 'opening', generation: 0, stateReason: expect.stringContaining('lock') as string }
       expect(await again.status()).toMatchObject(waiting)
+      const next = await nextWriter(again, 9_000)
+      const parked = async (): Promise<boolean> => (await again.status()).outstanding.bytes > 0
+      await eventually('a write of the next client', parked, PATIENT)
+      expect(witness.log.overlappingPairs(begunMs)).toEqual([])
+      expect(await again.status()).toMatchObject({ generation: 0 })
       await letGo(next)
       expect(witness.log.overlappingPairs(begunMs)).toEqual([])
       expect(numbersOnDisk()).toEqual(numbersAbove(9_000))

@@ -72,7 +72,7 @@ test('a source on a disk that takes two seconds for each write, plain and early'
 
 /** A move to the other host that is cancelled when it has got so far. */
 async function cancelled(step: MigrationStep): Promise<MigrationResult> {
-  const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=1500` })
+  const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=3000` })
   await move.reached(step)
   move.program.signal('SIGINT')
   const result = await guest.broughtBack(move)
@@ -116,7 +116,7 @@ describe('a cancel leads back, and the next move is none the worse', () => {
 
 describe("the destination's QEMU ends, and the guest goes on at the source", () => {
   test.each(['copying', 'stopped', 'opened', 'copied'] as const)('after "%s"', async (step) => {
-    const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=1500` })
+    const move = await guest.begin(other(), { faultPoint: `migrate: ${step}:sleep=3000` })
     await move.reached(step)
     move.machine.program.signal('SIGKILL')
     await guest.broughtBack(move)

@@ -22,7 +22,7 @@ test.each(ENGINES)('QEMU rides through a stop and a crash of the daemon (%s)', a
   await second.kill()
   await machine.begin('aio_write -P 0x33 0 64k')
   const third = await startAgain(scratch, second)
-  expect(await third.status('vda')).toMatchObject({ state: 'open', generation: 3, clearedBy: 'lock' })
+  expect(await third.untilOpen('vda')).toMatchObject({ generation: 3, clearedBy: 'lock' })
   await machine.settle()
   await machine.disk('read -P 0x33 0 64k')
   await machine.disk('read -P 0x00 64k 64k')

@@ -78,6 +78,18 @@ export class ControlledDaemon {
     return this.ask<ExportStatus>('POST', `/exports/${exportName}/open`, options)
   }
 
+  /** Waits for an opening that goes on by itself, such as that of a start. */
+  async untilOpen(exportName: string, timeoutMs = 60_000): Promise<ExportStatus> {
+    return eventually(
+      `the opening of ${exportName}`,
+      async () => {
+        const status = await this.status(exportName)
+        return status.state === 'open' && status
+      },
+      { timeoutMs },
+    )
+  }
+
   /** Waits until the export has at least so many requests that are admitted and not cleared. */
   async untilInFlight(exportName: string, count: number, timeoutMs = 30_000): Promise<ExportStatus> {
     return eventually(
