@@ -143,9 +143,10 @@ export class HostedExport {
   }
 
   #openOnce(options: OpenOptions): Promise<void> {
-    if (this.#opening !== null) return this.#opening
+    // Where a close has begun already, its end is asked for, and not the opening that it came behind.
+    if (this.#opening !== null && this.state !== 'closing') return this.#opening
     const opening = this.#exclusively(() => this.#open(options)).finally(() => {
-      this.#opening = null
+      if (this.#opening === opening) this.#opening = null
     })
     this.#opening = opening
     return opening
