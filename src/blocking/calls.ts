@@ -24,8 +24,8 @@ import {
   renameFile,
   syncDirectory,
 } from './file-calls.ts'
-import { measureImage } from './image-measurement.ts'
-import type { ImageMeasurement, MeasureImage } from './image-measurement.ts'
+import { checkImage, measureImage } from './image-measurement.ts'
+import type { ImageMark, ImageMeasurement, MeasureImage } from './image-measurement.ts'
 import { probe } from './stack-probes.ts'
 import type { ProbeCall, ProbeParameters, ProbeResults } from './stack-probes.ts'
 
@@ -74,8 +74,8 @@ export interface BlockingParameters extends ProbeParameters {
   readonly makeDirectory: { readonly path: string; readonly mode: number }
   readonly syncDirectory: { readonly path: string }
   readonly measureImage: MeasureImage
-  /** Through a file opened for this question only. */
-  readonly queryLockByPath: { readonly path: string; readonly lock: LockKind } & Omit<OnLock, 'descriptor'>
+  /** Through a file opened for this question only; -ESTALE where another one is there by now. */
+  readonly queryLockByPath: { readonly image: ImageMark; readonly lock: LockKind } & Omit<OnLock, 'descriptor'>
   /** One after another, up to the first that fails, for the price of one way to the thread and back. */
   readonly inTurn: { readonly calls: readonly PlainCall[] }
   /** The same, and where none of them failed the directory is listed behind them. */
@@ -216,10 +216,11 @@ function performThenList(calls: readonly PlainCall[], path: string): ListedResul
   return { results, names: (results.at(-1) ?? 0) < 0 ? null : listDirectory(path) }
 }
 
-function queryLockByPath({ path, lock, start, length }: BlockingParameters['queryLockByPath']): number {
-  const descriptor = openFile(path, OPEN.readOnly, 0)
+function queryLockByPath({ image, lock, start, length }: BlockingParameters['queryLockByPath']): number {
+  const descriptor = openFile(image.realPath, OPEN.readOnly, 0)
   if (descriptor < 0) return descriptor
-  const answer = queryLock(descriptor, lock, start, length)
+  const checked = checkImage(descriptor, image)
+  const answer = checked < 0 ? checked : queryLock(descriptor, lock, start, length)
   closeDescriptor(descriptor)
   return answer
 }

@@ -164,6 +164,20 @@ function fileSystemOf(path: string): string {
 }
 
 /** The numbers as the kernel packs them into 64 bits for user land. */
+/** What tells an image from any other on this host. */
+export type ImageMark = Pick<MeasuredImage, 'realPath' | 'kind' | 'device' | 'inodeText'>
+
+/** 0 where the descriptor is of that image, -ESTALE where it is of another one, or another -errno. */
+export function checkImage(descriptor: number, { kind, device, inodeText }: ImageMark): number {
+  const stats = answering(() => fstatSync(descriptor, { bigint: true }))
+  if (typeof stats === 'number') return stats
+  const same =
+    kind === 'block'
+      ? stats.isBlockDevice() && deviceNumber(stats.rdev) === device
+      : stats.isFile() && deviceNumber(stats.dev) === device && stats.ino.toString() === inodeText
+  return same ? 0 : -ERRNO.ESTALE
+}
+
 function deviceNumber(packed: bigint): string {
   const major = ((packed >> 8n) & 0xfffn) | ((packed >> 32n) & 0xffff_f000n)
   const minor = (packed & 0xffn) | ((packed >> 12n) & 0xffff_ff00n)

@@ -20,12 +20,13 @@ import type { AbortedRequest, CloseReason, Receipt } from '../interlock/receipt.
 import { proveFreeByPath } from '../ownership/generation-lock.ts'
 import type { DrainingEntry, OwnershipRecord, RecordDraft } from '../ownership/home.ts'
 import { lockImage, unlockImage } from '../ownership/image-lock.ts'
+import { ERRNO, errnoName } from '../posix/errno.ts'
 import type { CloseActions, CloseEnd } from './close-run.ts'
 import { CloseRun } from './close-run.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
 import type { OpenImage } from './image.ts'
-import { closeImage, imageIdentity } from './image.ts'
+import { closeImage, imageIdentity, markOf } from './image.ts'
 import { isDraining } from './record-keeper.ts'
 import type { ChangeOutcome } from './record-keeper.ts'
 import { ReceiptKeeping } from './receipt-keeping.ts'
@@ -55,6 +56,7 @@ export class Closing {
   readonly #keeping: ReceiptKeeping
   #cancelling = false
   readonly #recordWait: RecordWait
+  #proofWaits: string | null = null
   /** The record of a close that is under way. */
   #announced: Promise<unknown> = Promise.resolve()
   #markHandedOver: () => void = () => undefined
@@ -132,7 +134,7 @@ export class Closing {
 
   /** What it waits for besides the image and its requests; null where there is nothing. */
   get waitsBecause(): string | null {
-    return this.#recordWait.reason
+    return this.#recordWait.reason ?? this.#proofWaits
   }
 
   fault(reason: string): void {
@@ -251,8 +253,10 @@ export class Closing {
   async #proveLock(): Promise<boolean> {
     const { definition, facts, generation } = this.#hosted
     if (definition.readOnly) return true
-    const { realPath } = present(facts, 'the facts of an image that was open')
-    const proof = await proveFreeByPath(this.#context.images, realPath, generation)
+    const image = present(facts, 'the facts of an image that was open')
+    const proof = await proveFreeByPath(this.#context.images, markOf(image), generation)
+    this.#proofWaits =
+      proof.kind === 'failed' ? `the image is closed; ${image.realPath} cannot be asked: ${noProof(proof.errno)}` : null
     return proof.kind === 'free'
   }
 
@@ -328,7 +332,7 @@ export class Closing {
   async #stillDraining(timeoutMs: number): Promise<Refusal> {
     const { outstanding } = await describeExport(this.#context, this.#hosted)
     const left = outstanding.admitted + outstanding.held + outstanding.submitted
-    const waiting = this.#recordWait.reason === null ? '' : `; ${this.#recordWait.reason}`
+    const waiting = this.waitsBecause === null ? '' : `; ${this.waitsBecause}`
     const what = `${left} requests are outstanding${waiting}`
     const detail = `export '${this.#hosted.name}' is still closing after ${timeoutMs} ms: ${what}`
     return new Refusal('still-draining', detail, {
@@ -351,6 +355,11 @@ export class Closing {
       })
     }
   }
+}
+
+function noProof(errno: number): string {
+  if (errno !== ERRNO.ESTALE) return `${errnoName(errno)}: where the image was moved, move it back`
+  return 'another file is there: put the image back, whose lock is to be found free'
 }
 
 function closingRecord(

@@ -44,8 +44,10 @@ async function prove(
   const { generation, holder } = entry
   const who = `generation ${generation} of ${holder.name} (${holder.host})`
   if (receipt !== null) {
-    const fits = receipt.generation === generation && receipt.holder.instance === holder.instance
-    if (!fits) throw new Refusal('receipt-mismatch', `the receipt is not of ${who}, whose writes are held back for`)
+    const other = ofAnother(receipt, hosted, entry)
+    if (other !== null) {
+      throw new Refusal('receipt-mismatch', `the receipt is of ${other}: writes are held back for ${who}`)
+    }
   } else if (takeover) {
     const { identity } = context.host
     const problem = fenceProblem(context.fencing, holder, identity)
@@ -61,4 +63,16 @@ async function prove(
     throw new Refusal('receipt-required', `${who} may still write: bring its receipt, or have it fenced`)
   }
   await hosted.predecessor.clear(generation)
+}
+
+/** What it is a receipt of, where it is not that of the entry; null where it is. A run closes many images. */
+function ofAnother(receipt: Receipt, { name, definition, facts }: HostedExport, entry: DrainingEntry): string | null {
+  const { host, boot, instance } = receipt.holder
+  const { holder } = entry
+  if (host !== holder.host || boot !== holder.boot || instance !== holder.instance) return 'another run or host'
+  if (receipt.generation !== entry.generation) return `generation ${receipt.generation}`
+  if (receipt.export !== name) return `export '${receipt.export}'`
+  const isMeasured = definition.imageId === null && facts?.kind === 'file'
+  if (isMeasured && receipt.image.inode !== facts.inode) return 'another image'
+  return null
 }

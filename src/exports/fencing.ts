@@ -21,6 +21,7 @@ export interface UnderWay {
 }
 
 export class Fencing {
+  readonly #context: ExportContext
   readonly #hosted: HostedExport
   readonly #life: ExportLife
   readonly #image: ServedImage
@@ -29,6 +30,7 @@ export class Fencing {
   #tidied: Promise<void> = Promise.resolve()
 
   constructor(context: ExportContext, hosted: HostedExport, life: ExportLife, image: ServedImage) {
+    this.#context = context
     this.#hosted = hosted
     this.#life = life
     this.#image = image
@@ -53,6 +55,11 @@ export class Fencing {
     this.#tidied = this.#tidyUp(underWay)
   }
 
+  /** Takes the entry of that generation out of the record once it is quiet. */
+  leftEntry(generation: number): void {
+    this.#leftEntry.begin(generation)
+  }
+
   /** Settles when nothing of it is under way. */
   async end(): Promise<void> {
     await this.#tidied
@@ -62,7 +69,7 @@ export class Fencing {
   async #tidyUp({ opening, closing }: UnderWay): Promise<void> {
     const { data, ownership, predecessor } = this.#hosted
     try {
-      await this.#refuseRequests()
+      await Promise.all([this.#refuseRequests(), this.#mark()])
       await opening?.catch(() => undefined)
       // It may have parked them meanwhile.
       if (opening !== null) await this.#refuseRequests()
@@ -74,6 +81,18 @@ export class Fencing {
     }
     await ownership.recordFence()
     if (closing?.early === true) this.#leftEntry.begin(this.#life.generation)
+  }
+
+  /** A run that comes after this one is to know, also where the record cannot say so, or is not written in time. */
+  async #mark(): Promise<void> {
+    const { name, ownership } = this.#hosted
+    const { own } = ownership.keeper
+    if (own === null || own.state === 'closed') return
+    try {
+      await this.#context.host.markFenced(own.holder)
+    } catch (error) {
+      this.#context.log.error({ export: name, error: String(error) }, 'that it is fenced could not be kept here')
+    }
   }
 
   async #refuseRequests(): Promise<void> {

@@ -125,6 +125,11 @@ export class HostedExport {
     if (reason !== null) this.#context.log.info({ export: this.name, reason }, 'waits in standby')
   }
 
+  /** By another run of this host, which had handed that generation over early. */
+  fencedBefore(generation: number): void {
+    this.#fencing.leftEntry(generation)
+  }
+
   /** The close of the last run was finished by this one. */
   finishedFor(receipt: Receipt): void {
     this.#life.lastReceipt = receipt

@@ -11,7 +11,7 @@
  */
 
 import type { BlockingRunner } from '../blocking/calls.ts'
-import type { MeasuredImage } from '../blocking/image-measurement.ts'
+import type { ImageMark, MeasuredImage } from '../blocking/image-measurement.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Durability } from '../interlock/receipt.ts'
 import type { ImageIdentity } from '../ownership/home.ts'
@@ -88,6 +88,11 @@ export async function closeImage(runner: BlockingRunner, image: OpenImage): Prom
 /** The same for two paths exactly when they are the same image on this host. */
 export function imageKey(facts: ImageFacts): string {
   return facts.kind === 'block' ? `block ${facts.device}` : `file ${facts.device} ${facts.inodeText}`
+}
+
+/** By which another file in its place is told from it. */
+export function markOf({ realPath, kind, device, inodeText }: ImageFacts): ImageMark {
+  return { realPath, kind, device, inodeText }
 }
 
 /** What the ownership record says about the image. */

@@ -76,8 +76,8 @@ export class LastRun {
       return
     }
     const facts = present(this.#hosted.facts, 'the facts of an image in standby')
-    const decision = await ownership.startDecision(facts)
-    const recovery = await ownership.unfinishedClose(facts)
+    const { decision, recovery, leftByFence } = await ownership.past(facts)
+    if (leftByFence !== null) this.#hosted.fencedBefore(leftByFence)
     if (recovery !== null) {
       this.#recovery = recovery
       const { generation } = recovery

@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { proveFreeByPath } from '../ownership/generation-lock.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
+import { markOf } from './image.ts'
 import { isDraining } from './record-keeper.ts'
 
 const INTERVAL_MS = 500
@@ -56,7 +57,7 @@ export class LeftEntry {
     if (newest.kind !== 'record') return false
     if (!isDraining(newest.record, generation)) return true
     if (newest.record.generation === generation) return false
-    const proof = await proveFreeByPath(this.#context.images, facts.realPath, generation)
+    const proof = await proveFreeByPath(this.#context.images, markOf(facts), generation)
     if (proof.kind !== 'free') return false
     await ownership.keeper.removeDraining(generation)
     this.#context.log.info({ export: name, generation }, 'the entry of a fenced generation is taken away: it is quiet')

@@ -226,8 +226,8 @@ class Opening {
     clearedBy: ClearedBy | null,
     busyRefusal: Refusal | null,
   ): Promise<Attempt> {
-    const { definition, receipt } = this.#request
-    if (receipt !== null) checkReceipt(receipt, definition, image, newest)
+    const { definition, ownership, receipt } = this.#request
+    if (receipt !== null) checkReceipt(receipt, definition, image, newest, ownership.home.shared)
     const draining = await this.#stillDraining(newest, question)
     const lock = await this.#claim(image, draining)
     if (typeof lock === 'string') {
@@ -364,7 +364,13 @@ function refuseShrunken(definition: ExportDefinition, image: OpenImage, knownSiz
   )
 }
 
-function checkReceipt(receipt: Receipt, definition: ExportDefinition, image: OpenImage, newest: Newest): void {
+function checkReceipt(
+  receipt: Receipt,
+  definition: ExportDefinition,
+  image: OpenImage,
+  newest: Newest,
+  isShared: boolean,
+): void {
   const record = newest.kind === 'record' ? newest.record : null
   const recorded = record?.generation === receipt.generation ? record.receipt : null
   const problem = receiptProblem(receipt, {
@@ -374,6 +380,14 @@ function checkReceipt(receipt: Receipt, definition: ExportDefinition, image: Ope
     generationMin: record?.generation ?? null,
   })
   if (problem !== null) throw new Refusal('receipt-mismatch', problem)
+  const known = record?.generation ?? 0
+  if (isShared && receipt.generation > known) {
+    throw new Refusal(
+      'receipt-mismatch',
+      `the receipt closes generation ${receipt.generation}, and the record that this host sees knows of ${known} only: ` +
+        'the hosts do not share one record',
+    )
+  }
 }
 
 /** Of two that open at once the slower one is told who was faster. */

@@ -34,6 +34,17 @@ export type OpeningWishes = Pick<OpeningQuestion, 'takeover' | 'awaitClose'>
 
 const NOTHING_MORE: OpeningWishes = { takeover: false, awaitClose: false }
 
+export interface Past {
+  readonly decision: StartDecision
+  /**
+   * The close that the last run of this host left unfinished: of the newest generation, or of one that still drains while
+   * somebody else holds the image. Null where there is none, or nothing here can prove it.
+   */
+  readonly recovery: Recovery | null
+  /** The generation that a run of this host has handed over early and then fenced, and whose entry it has left. */
+  readonly leftByFence: number | null
+}
+
 export interface RecordAhead {
   /** Of the image that it is the record of. */
   readonly realPath: string
@@ -144,11 +155,13 @@ export class OwnershipSide {
   /** Everything that decides whether the image may be opened on top of that record. */
   async question(newest: Newest, facts: ImageFacts, wanted: OpeningWishes = NOTHING_MORE): Promise<OpeningQuestion> {
     const record = newest.kind === 'record' ? newest.record : null
+    const holder = await this.#kinship(record?.holder)
     return {
       newest,
       takeover: wanted.takeover,
       awaitClose: wanted.awaitClose,
-      holder: await this.#kinship(record?.holder),
+      holder,
+      holderFenced: record !== null && isThisHost(holder) && (await this.#context.host.wasFenced(record.holder)),
       intentBy: await this.#kinship(record?.intent?.by),
       intentAgainst: await this.#kinship(record?.intent?.against),
       imageMatches: record === null || this.matches(record, facts),
@@ -157,33 +170,25 @@ export class OwnershipSide {
     }
   }
 
-  async startDecision(facts: ImageFacts): Promise<StartDecision> {
+  /** What a start finds of the past, by one look at the record. */
+  async past(facts: ImageFacts): Promise<Past> {
     const newest = await this.readNewest()
-    return decideStart(await this.question(newest, facts), this.#definition.durability)
-  }
-
-  /**
-   * The close that the last run of this host left unfinished: of the newest generation, or of one that still drains while
-   * somebody else holds the image. Null where there is none, or nothing here can prove it.
-   */
-  async unfinishedClose(facts: ImageFacts): Promise<Recovery | null> {
-    const newest = await this.readNewest()
-    if (newest.kind !== 'record') return null
-    const { record } = newest
     const question = await this.question(newest, facts)
+    const decision = decideStart(question, this.#definition.durability)
+    if (newest.kind !== 'record' || !question.imageMatches) return { decision, recovery: null, leftByFence: null }
+    const { record } = newest
     const unfinished = { definition: this.#definition, ownership: this, facts, record }
-    if (decideStart(question, this.#definition.durability).act === 'finishClose') {
-      return new Recovery(this.#context, { ...unfinished, generation: record.generation })
+    const finish = (generation: number): Recovery => new Recovery(this.#context, { ...unfinished, generation })
+    if (decision.act === 'finishClose') {
+      return { decision, recovery: finish(record.generation), leftByFence: null }
     }
-    if (!question.imageMatches || record.state === 'closing') return null
     for (const { holder, generation } of record.draining) {
-      const kinship = await this.#kinship(holder)
-      const proved = kinship === 'dead-run' || (kinship === 'earlier-boot' && question.rebootIsProof)
-      if (proved && question.holder === 'other-host') {
-        return new Recovery(this.#context, { ...unfinished, generation })
-      }
+      if (!(await this.#isOver(holder, question))) continue
+      if (await this.#context.host.wasFenced(holder)) return { decision, recovery: null, leftByFence: generation }
+      // Whoever has opened since may be closing himself, and waits for just this.
+      if (question.holder === 'other-host') return { decision, recovery: finish(generation), leftByFence: null }
     }
-    return null
+    return { decision, recovery: null, leftByFence: null }
   }
 
   /** A generation of ours that ended in a fence: everybody is to see that. Best effort, and never over somebody else's. */
@@ -291,6 +296,12 @@ export class OwnershipSide {
   async close(): Promise<void> {
     this.#endWatch()
     await this.keeper.close()
+  }
+
+  /** A run of this host, or an earlier opening of this one, that writes no more once its lock is free. */
+  async #isOver(holder: RecordHolder, { rebootIsProof }: OpeningQuestion): Promise<boolean> {
+    const kinship = await this.#kinship(holder)
+    return kinship === 'this-run' || kinship === 'dead-run' || (kinship === 'earlier-boot' && rebootIsProof)
   }
 
   async #kinship(holder: RecordHolder | undefined): Promise<Kinship> {

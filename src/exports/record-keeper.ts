@@ -2,10 +2,12 @@
  * The record of an image as one export of this daemon changes it: one change at a time, each by compare-and-swap on top
  * of the newest, and only while that newest is of our own opening. What others may write beside us (a predecessor that
  * takes its entry away) is taken over and our change tried again; when somebody else has opened or wants to take over,
- * nothing is written any more.
+ * nothing is written any more. A newest record that cannot be understood is neither: nobody opens on top of it, and
+ * nothing of ours is lost, so the change waits until it is repaired.
  */
 
 import { assert, present } from '../foundation/assert.ts'
+import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
 import type { Newest, OwnershipRecord, RecordDraft, RecordHome } from '../ownership/home.ts'
 
@@ -52,7 +54,10 @@ export class RecordKeeper {
     return this.#own !== null && record.sequence > this.#own.sequence && !this.isOurs(record)
   }
 
-  /** Rejects where the home cannot be reached: then it is not known whether it was written. Asking again is harmless. */
+  /**
+   * Rejects where the home cannot be reached: then it is not known whether it was written; and with `record-unreadable`.
+   * Asking again is harmless.
+   */
   change(content: Change): Promise<ChangeOutcome> {
     return this.#exclusively(() => this.#change(content))
   }
@@ -101,8 +106,8 @@ export class RecordKeeper {
         this.#own = outcome.record
         return 'done'
       }
-      const newest = recordOf(outcome.newest)
       if (outcome.superseded !== null) this.#own = outcome.superseded
+      const newest = recordOf(outcome.newest)
       if (newest === null || !this.isOurs(newest)) {
         this.#foundInstead = outcome.newest
         return outcome.superseded === null ? 'lost' : 'superseded'
@@ -142,6 +147,11 @@ function without(record: OwnershipRecord, generation: number): OwnershipRecord['
   return record.draining.filter((entry) => entry.generation !== generation)
 }
 
+/** Null where there is none. Throws `record-unreadable` where nobody can say what it is. */
 function recordOf(newest: Newest): OwnershipRecord | null {
-  return newest.kind === 'record' ? newest.record : null
+  if (newest.kind !== 'unreadable') return newest.kind === 'record' ? newest.record : null
+  throw new Refusal(
+    'record-unreadable',
+    `the newest ownership record cannot be understood: ${newest.detail}; 'interlockctl record repair' mends it`,
+  )
 }

@@ -8,7 +8,12 @@ import type { RefusalCode } from '../foundation/refusal.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
 
-const REASONS: ReadonlySet<RefusalCode> = new Set(['record-unreachable', 'record-io', 'state-directory'])
+const REASONS: ReadonlySet<RefusalCode> = new Set([
+  'record-unreachable',
+  'record-io',
+  'record-unreadable',
+  'state-directory',
+])
 
 export class RecordWait {
   readonly #context: ExportContext

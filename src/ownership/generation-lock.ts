@@ -16,6 +16,7 @@
 
 import { runInTurn } from '../blocking/calls.ts'
 import type { BlockingRunner } from '../blocking/calls.ts'
+import type { ImageMark } from '../blocking/image-measurement.ts'
 import { assert } from '../foundation/assert.ts'
 import { ERRNO } from '../posix/errno.ts'
 import { LOCK_FREE } from '../posix/locks.ts'
@@ -65,10 +66,13 @@ export async function proveFree(runner: BlockingRunner, descriptor: number, gene
   return proofBy(await runner.run({ kind: 'queryLock', descriptor, lock: 'exclusive', ...byteOf(generation) }))
 }
 
-/** The same, through a file opened for this question only: of an image that this process has just closed. */
-export async function proveFreeByPath(runner: BlockingRunner, realPath: string, generation: number): Promise<Proof> {
+/**
+ * The same, through a file opened for this question only: of an image that this process has just closed. Fails where
+ * another file is in its place by now, of which a free lock would prove nothing.
+ */
+export async function proveFreeByPath(runner: BlockingRunner, image: ImageMark, generation: number): Promise<Proof> {
   const range = byteOf(generation)
-  return proofBy(await runner.run({ kind: 'queryLockByPath', path: realPath, lock: 'exclusive', ...range }))
+  return proofBy(await runner.run({ kind: 'queryLockByPath', image, lock: 'exclusive', ...range }))
 }
 
 /** A claim, held by a descriptor. It does not own the descriptor: closing that is what releases it. */

@@ -7,7 +7,15 @@ import type { BlockingRunner } from '../blocking/calls.ts'
 import type { RecordHolder } from './home.ts'
 import { kinshipOf } from './kinship.ts'
 import type { Kinship } from './kinship.ts'
-import { dropOpenToken, establishIdentity, hasOpenToken, leaveOpenToken, prepareOpenTokens } from './local-identity.ts'
+import {
+  dropOpenToken,
+  establishIdentity,
+  hasFenceMark,
+  hasOpenToken,
+  leaveFenceMark,
+  leaveOpenToken,
+  prepareOpenTokens,
+} from './local-identity.ts'
 import type { LocalIdentity } from './local-identity.ts'
 import { ReceiptShelf } from './receipt-shelf.ts'
 import { RunRegistry } from './run-registry.ts'
@@ -46,6 +54,16 @@ export class LocalHost {
   /** For a holder that no record names any more. */
   forget(holder: RecordHolder): Promise<void> {
     return dropOpenToken(this.#stateDirectory, holder.openToken, this.#runner)
+  }
+
+  /** What this holder has opened is fenced: no run of this host calls it closed. Durable when it settles. */
+  markFenced({ openToken }: RecordHolder): Promise<void> {
+    return leaveFenceMark(this.#stateDirectory, openToken, this.#runner)
+  }
+
+  /** Whether a run of this host has marked it so. */
+  wasFenced({ openToken }: RecordHolder): Promise<boolean> {
+    return hasFenceMark(this.#stateDirectory, openToken, this.#runner)
   }
 
   async kinship(holder: RecordHolder): Promise<Kinship> {

@@ -4,7 +4,8 @@
  * kernel's own; the run is drawn anew each time.
  *
  * Each opening also leaves a random token in the state directory before any record names it. A record whose token is not
- * here was not written from this directory, whatever else it claims.
+ * here was not written from this directory, whatever else it claims. Beside the token of a generation that was fenced lies
+ * that it was: a record may not be able to say so.
  */
 
 import { randomBytes } from 'node:crypto'
@@ -18,7 +19,9 @@ import { ERRNO, errnoName } from '../posix/errno.ts'
 
 const IDENTITY_FILE = 'host-identity'
 const TOKEN_FOLDER = 'open-tokens'
+const FENCED_SUFFIX = '.fenced'
 const IDENTITY_BYTES = 16
+const TOKEN_PATTERN = /^[0-9a-f]{32}$/
 const IDENTITY_PATTERN = /^[0-9a-f]{32}\n$/
 const FILE_BYTES_MAX = 256
 const PRIVATE_FILE = 0o600
@@ -71,19 +74,37 @@ export async function leaveOpenToken(stateDirectory: string, runner: BlockingRun
 
 /** Whether that token was left here. */
 export async function hasOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
-  if (!/^[0-9a-f]{32}$/.test(token)) return false
-  const path = join(stateDirectory, TOKEN_FOLDER, token)
+  return TOKEN_PATTERN.test(token) && (await isThere(join(stateDirectory, TOKEN_FOLDER, token), runner))
+}
+
+async function isThere(path: string, runner: BlockingRunner): Promise<boolean> {
   const result = await runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
   if (typeof result !== 'number') return true
   if (result === -ERRNO.ENOENT) return false
   throw failure('read', path, result)
 }
 
+/** That what was opened with this token has been fenced. Durable before this answers. */
+export async function leaveFenceMark(stateDirectory: string, token: string, runner: BlockingRunner): Promise<void> {
+  const folder = join(stateDirectory, TOKEN_FOLDER)
+  const path = join(folder, `${token}${FENCED_SUFFIX}`)
+  const created = await runner.run({ kind: 'createFile', path, bytes: new Uint8Array(0), mode: PRIVATE_FILE })
+  if (created < 0 && created !== -ERRNO.EEXIST) throw failure('create', path, created)
+  await demand(runner.run({ kind: 'syncDirectory', path: folder }), 'make durable', folder)
+}
+
+export async function hasFenceMark(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
+  const name = `${token}${FENCED_SUFFIX}`
+  return TOKEN_PATTERN.test(token) && (await isThere(join(stateDirectory, TOKEN_FOLDER, name), runner))
+}
+
 /** Forgets a token that no record names any more. */
 export async function dropOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<void> {
-  const path = join(stateDirectory, TOKEN_FOLDER, token)
-  const result = await runner.run({ kind: 'removeFile', path })
-  if (result < 0 && result !== -ERRNO.ENOENT) throw failure('remove', path, result)
+  for (const name of [token, `${token}${FENCED_SUFFIX}`]) {
+    const path = join(stateDirectory, TOKEN_FOLDER, name)
+    const result = await runner.run({ kind: 'removeFile', path })
+    if (result < 0 && result !== -ERRNO.ENOENT) throw failure('remove', path, result)
+  }
 }
 
 export function randomIdentity(): string {

@@ -24,6 +24,8 @@ export interface OpeningQuestion {
   readonly newest: Newest
   /** Of the record's holder; 'other-host' where there is no record. */
   readonly holder: Kinship
+  /** Its generation was fenced by a run of this host: whatever its record says, that is never called closed. */
+  readonly holderFenced: boolean
   /** Of those whom an intent names. */
   readonly intentBy: Kinship
   readonly intentAgainst: Kinship
@@ -173,19 +175,21 @@ export function decideStart(question: OpeningQuestion, durability: Durability): 
         reason: `${holder.name} (${holder.host}) has shut down, and opens it again when it starts`,
       }
     case 'closing':
-      return startOfClosing(question, closeReason, durability)
+      return question.holderFenced ? startOfFenced(record) : startOfClosing(question, closeReason, durability)
     case 'fenced':
-      return {
-        act: 'standby',
-        reason: `generation ${record.generation} was fenced; it is opened only when asked to be`,
-      }
+      return startOfFenced(record)
     case 'opening':
     case 'open': {
+      if (question.holderFenced) return startOfFenced(record)
       const decision = decideOpening(question)
       const mayOpen = own && (decision.act === 'open' || decision.act === 'awaitLock')
       return mayOpen ? { act: 'open' } : waitFor(decision)
     }
   }
+}
+
+function startOfFenced({ generation }: OwnershipRecord): StartDecision {
+  return { act: 'standby', reason: `generation ${generation} was fenced; it is opened only when asked to be` }
 }
 
 /** The last run, or somebody else's, was closing it. */

@@ -6,7 +6,8 @@
  * @module-tag slow
  */
 
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { join } from 'node:path'
 import { expect, onTestFinished, test } from 'vitest'
 import type { Receipt } from '../../src/interlock/receipt.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
@@ -212,6 +213,82 @@ test.each(FENCED)(
     expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
   },
 )
+
+/** Killed while the disk has its write, which lands after that. What waits in the disk keeps the dead from being gone. */
+async function dieWithWrite({ disk, source }: Rig): Promise<void> {
+  source.program.signal('SIGKILL')
+  disk.holdWrites(false)
+  await source.program.exited
+  expect(disk.log.inDisk()).toEqual([])
+}
+
+/** What it was fenced for is not asked again by the next run, which finds the disk in order. */
+async function expectNoReceipt(source: Daemon): Promise<void> {
+  expect(await source.status('vda')).toMatchObject({
+    state: 'standby',
+    stateReason: expect.stringContaining('generation 1 was fenced') as string,
+  })
+  expect(await refusal(source, 'close')).toMatchObject({ code: 'wrong-state' })
+}
+
+/** The mark that a fence leaves in the state directory, before anything that takes long. */
+async function untilMarked({ stateDirectory }: Daemon): Promise<void> {
+  const isMarked = (): boolean =>
+    readdirSync(join(stateDirectory, 'open-tokens')).some((name) => name.endsWith('.fenced'))
+  await eventually('the mark of the fence', isMarked)
+}
+
+test.each([
+  ['nobody', false],
+  ['the destination', true],
+])('a source fenced in an early close has no receipt after it has died, when %s has opened', async (_who, opened) => {
+  const rig = await makeRig()
+  const { scratch, disk, source, destination, newest } = rig
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  if (opened) await destination.open('vda')
+  await source.ask('POST', '/exports/vda/fence', {})
+  await untilMarked(source)
+  await dieWithWrite(rig)
+  const again = await rig.host(disk.path, { stateDirectory: source.stateDirectory })
+  if (!opened) {
+    await expectNoReceipt(again)
+    expect(await newest()).toMatchObject({ state: 'closing', generation: 1 })
+    await destination.open('vda')
+  }
+  await eventually('the entry to go', async () => (await newest()).draining.length === 0)
+  expect(await refusal(again, 'close')).toMatchObject({ code: 'wrong-state' })
+  expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
+})
+
+test('a source fenced in a close has no receipt after it has died, whatever its record says', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, newest } = rig
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { wait: false })
+  await eventually('closing to be recorded', async () => (await newest()).state === 'closing')
+  await source.ask('POST', '/exports/vda/fence', {})
+  await untilMarked(source)
+  await dieWithWrite(rig)
+  expect(await newest()).toMatchObject({ state: 'closing' })
+  const again = await rig.host(disk.path, { stateDirectory: source.stateDirectory })
+  await expectNoReceipt(again)
+  expect(await again.open('vda', { timeoutMs: 30_000 })).toMatchObject({ generation: 2, clearedBy: 'lock' })
+})
+
+test('a source that comes back finishes its close although the destination is closing, which waits for that', async () => {
+  const rig = await makeRig()
+  const { scratch, disk, source, destination, newest } = rig
+  await writeIntoDisk(rig, await connectFrontend(scratch, source.address, 'vda'), 8192, OLD)
+  await source.api('POST', '/exports/vda/close', { early: true })
+  await destination.open('vda')
+  await dieWithWrite(rig)
+  await destination.api('POST', '/exports/vda/close', { wait: false })
+  await eventually('closing to be recorded', async () => (await newest()).state === 'closing')
+  const again = await rig.host(disk.path, { stateDirectory: source.stateDirectory })
+  expect((await destination.close('vda')).receipt).toMatchObject({ generation: 2 })
+  expect((await again.close('vda')).receipt).toMatchObject({ generation: 1, clearedBy: 'lock' })
+})
 
 /** The one disk is seen by both; it is idle again before the destination opens, since it can do one thing at a time only. */
 test.each(ENGINES)('on one host the holds fall when the lock of a dead source comes free (%s)', async (engine) => {

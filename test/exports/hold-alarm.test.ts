@@ -42,6 +42,15 @@ test('a hold that grows old is an event, a line of the log and a metric, until a
   })
   const { host, boot, instance } = OTHER
   const proof = { ...receipt, generation: 1, holder: { host, boot, instance } }
+  const others = [
+    { ...proof, export: 'vdb' },
+    { ...proof, image: { ...proof.image, inode: proof.image.inode + 1 } },
+    { ...proof, holder: { host, boot, instance: receipt.holder.instance } },
+    { ...proof, holder: { host: receipt.holder.host, boot, instance } },
+  ]
+  for (const other of others) {
+    expect(await refusal(daemon, 'clear', { receipt: other })).toMatchObject({ code: 'receipt-mismatch' })
+  }
   expect((await daemon.ask('POST', '/exports/vda/clear', { receipt: proof }))['holds']).toEqual([])
   expect((await held.reply).error).toBe(0)
   expect(newestOf(path).draining).toEqual([])

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
 import type { OwnershipRecord } from '../../src/ownership/home.ts'
+import { repairRecord } from '../../src/ownership/record-repair.ts'
 import { startDaemon } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
@@ -254,7 +255,31 @@ test('a receipt that is brought along must be the one in the record', async () =
   expect(await refusal(destination, 'open', { receipt: { ...receipt, generation: 0 } })).toMatchObject({
     code: 'receipt-mismatch',
   })
+  expect(await refusal(destination, 'open', { receipt: { ...receipt, generation: 2 } })).toMatchObject({
+    code: 'receipt-mismatch',
+    detail: expect.stringContaining('do not share one record') as string,
+  })
   expect(await destination.open('vda', { receipt })).toMatchObject({ generation: 2 })
+})
+
+test('an image that is not where it was, or another one in its place, is not called closed', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const holder = await startHost(scratch, path)
+  renameSync(path, `${path}.moved`)
+  const waits = async (why: string): Promise<void> => {
+    expect(await refusal(holder, 'close', { timeoutMs: 500 })).toMatchObject({
+      code: 'still-draining',
+      step: 'provingLock',
+      detail: expect.stringContaining(why) as string,
+    })
+    expect((await holder.status('vda')).stateReason).toContain(why)
+  }
+  await waits('move it back')
+  copyFileSync(`${path}.moved`, path)
+  await waits('another file is there')
+  renameSync(`${path}.moved`, path)
+  expect((await holder.close('vda')).receipt).toMatchObject({ generation: 1 })
 })
 
 test('a source that opens again after its close takes the next generation', async () => {
@@ -264,6 +289,30 @@ test('a source that opens again after its close takes the next generation', asyn
   await source.close('vda')
   expect(await source.open('vda')).toMatchObject({ generation: 2, state: 'open' })
 })
+
+test.each([
+  ['a close', {}],
+  ['an early close', { early: true }],
+])(
+  'a record on top of its own that cannot be understood has %s wait for its repair, and fences nothing',
+  async (_, how) => {
+    const scratch = scratchOfTest()
+    const path = makeImage(scratch, MEBIBYTE)
+    const holder = await startHost(scratch, path)
+    const frontend = await connectFrontend(scratch, holder.address, 'vda')
+    placeOf(path).spoil('vda')
+    expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
+    expect(await refusal(holder, 'close', { ...how, timeoutMs: 500 })).toMatchObject({
+      code: 'still-draining',
+      detail: expect.stringContaining('record repair') as string,
+    })
+    expect(await holder.status('vda')).toMatchObject({ state: 'closing' })
+    await repairRecord(homeOf(path), { nobodyWrites: false })
+    expect(newestOf(path)).toMatchObject({ state: 'fenced', generation: 1 })
+    const { receipt } = await holder.close('vda')
+    expect(newestOf(path)).toMatchObject({ state: 'closed', generation: 1, receipt })
+  },
+)
 
 test('a record that cannot be understood opens nothing, and says what to do', async () => {
   const scratch = scratchOfTest()

@@ -1,4 +1,4 @@
-import { readFileSync, statSync, truncateSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import fc from 'fast-check'
 import { expect, onTestFinished, test } from 'vitest'
@@ -8,6 +8,8 @@ import { closeDescriptor } from '../../src/posix/descriptor.ts'
 import { ERRNO } from '../../src/posix/errno.ts'
 import { OPEN, openFile } from '../../src/posix/file.ts'
 import { setLock } from '../../src/posix/locks.ts'
+import { measureImage } from '../../src/blocking/image-measurement.ts'
+import type { ImageMark } from '../../src/blocking/image-measurement.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
 import { spawnNode, waitForLine } from '../support/child-process.ts'
 import { eventually } from '../support/eventually.ts'
@@ -22,6 +24,13 @@ function makeImage(): string {
   writeFileSync(path, '')
   truncateSync(path, 2 ** 20)
   return path
+}
+
+function markAt(path: string): ImageMark {
+  const measured = measureImage({ path, write: false, direct: false, dataSync: false, exclusive: false })
+  if (!('image' in measured)) throw new Error(`${path} cannot be measured`)
+  closeDescriptor(measured.image.descriptor)
+  return measured.image
 }
 
 function open(path: string): { readonly descriptor: number; readonly close: () => void } {
@@ -91,17 +100,31 @@ test('closing the last descriptor frees the generation, and a fresh one proves i
   const path = makeImage()
   const { descriptor, close } = open(path)
   await (await claim(descriptor)).narrow(5)
-  expect(await proveFreeByPath(inlineRunner, path, 5)).toEqual({ kind: 'held' })
-  expect(await proveFreeByPath(inlineRunner, path, 6)).toEqual({ kind: 'free' })
+  expect(await proveFreeByPath(inlineRunner, markAt(path), 5)).toEqual({ kind: 'held' })
+  expect(await proveFreeByPath(inlineRunner, markAt(path), 6)).toEqual({ kind: 'free' })
   // The holder itself cannot be asked: its own lock is not in its way.
   expect(await proveFree(inlineRunner, descriptor, 5)).toEqual({ kind: 'free' })
   close()
-  expect(await proveFreeByPath(inlineRunner, path, 5)).toEqual({ kind: 'free' })
+  expect(await proveFreeByPath(inlineRunner, markAt(path), 5)).toEqual({ kind: 'free' })
+})
+
+test('another file in the place of the image proves nothing', async () => {
+  const path = makeImage()
+  const mark = markAt(path)
+  await (await claim(open(path).descriptor)).narrow(5)
+  renameSync(path, `${path}.moved`)
+  writeFileSync(path, '')
+  expect(await proveFreeByPath(inlineRunner, mark, 5)).toEqual({ kind: 'failed', errno: ERRNO.ESTALE })
+  renameSync(`${path}.moved`, path)
+  expect(await proveFreeByPath(inlineRunner, mark, 5)).toEqual({ kind: 'held' })
 })
 
 test('what cannot be asked proves nothing', async () => {
   const missing = join(temporaryDirectory(), 'missing')
-  expect(await proveFreeByPath(inlineRunner, missing, 1)).toEqual({ kind: 'failed', errno: ERRNO.ENOENT })
+  expect(await proveFreeByPath(inlineRunner, { ...markAt(makeImage()), realPath: missing }, 1)).toEqual({
+    kind: 'failed',
+    errno: ERRNO.ENOENT,
+  })
   expect(await proveFree(inlineRunner, 99_999, 1)).toEqual({ kind: 'failed', errno: ERRNO.EBADF })
   expect(await claimGenerations(inlineRunner, 99_999, [])).toEqual({ kind: 'failed', errno: ERRNO.EBADF })
   await expect(proveFree(inlineRunner, 0, 0)).rejects.toThrow('0 is not a generation')
@@ -150,9 +173,12 @@ test('the death of an idle holder frees its generation', async () => {
   const path = makeImage()
   const holder = spawnNode(RIG, [path, '11'])
   await waitForLine(holder, /^locked$/)
-  expect(await proveFreeByPath(inlineRunner, path, 11)).toEqual({ kind: 'held' })
+  expect(await proveFreeByPath(inlineRunner, markAt(path), 11)).toEqual({ kind: 'held' })
   await holder.stop('SIGKILL')
-  await eventually('the lock to be free', async () => (await proveFreeByPath(inlineRunner, path, 11)).kind === 'free')
+  await eventually(
+    'the lock to be free',
+    async () => (await proveFreeByPath(inlineRunner, markAt(path), 11)).kind === 'free',
+  )
 })
 
 test('a holder killed during a write keeps its generation until the write has landed', async () => {

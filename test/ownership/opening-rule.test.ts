@@ -20,6 +20,7 @@ function ask(overrides: Partial<OpeningQuestion> = {}): OpeningQuestion {
   return {
     newest: newestOf(),
     holder: 'other-host',
+    holderFenced: false,
     intentBy: 'other-host',
     intentAgainst: 'other-host',
     imageMatches: true,
@@ -239,6 +240,12 @@ describe('starting', () => {
       { newest: newestOf({ state: 'closing' }), holder: 'earlier-boot', rebootIsProof: true },
       'finishClose',
     ],
+    [
+      'fenced here, which the record does not say: closing',
+      { newest: newestOf({ state: 'closing' }), holder: 'dead-run', holderFenced: true },
+      'standby',
+    ],
+    ['fenced here, which the record does not say: open', { holder: 'dead-run', holderFenced: true }, 'standby'],
     ['open elsewhere', {}, 'standby'],
     ['open elsewhere, with cluster locks', { clusterLocks: true }, 'standby'],
     ['open here, by a daemon that lives', { holder: 'living-run' }, 'standby'],
