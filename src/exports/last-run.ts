@@ -44,7 +44,11 @@ export class LastRun {
     try {
       await this.#resume(lockTimeoutMs)
     } catch (error) {
-      if (!isUnreachable(error)) throw error
+      if (!isUnreachable(error)) {
+        // What kept an opening from beginning is its reason already; what kept the record from being read is not.
+        if (this.#hosted.stateReason === null) this.#waitBecause(error)
+        throw error
+      }
       const reason = `it is asked again: ${error.message}`
       this.#hosted.waitBecause(reason)
       void this.#askAgain(lockTimeoutMs, reason)
