@@ -110,7 +110,7 @@ class DaemonBuild {
     })
     const host = this.#own(await LocalHost.establish(configuration.stateDirectory, records))
     const { identity } = host
-    const homes = this.#own(new RecordHomes(configuration.ownership, records, this.#log))
+    const homes = this.#own(new RecordHomes(configuration, records, this.#log, 'host'))
     // Changed in place by a reload: a takeover asks it when it begins.
     const fencing = { ...configuration.fencing }
     const workers = this.#startWorkers()

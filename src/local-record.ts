@@ -76,7 +76,7 @@ function homeOf({ path, configuration, imageId }: RecordPlace, threads: Blocking
   if (kind === 'none') throw new Refusal('bad-request', `${configuration}: kind "none" keeps no records`)
   const id = imageId ?? imageIdIn([configured], path)
   if (id === null) throw new Refusal('bad-request', `no export of ${configuration} is ${path}: give --image-id`)
-  const homes = new RecordHomes(configured.ownership, threads, { info: () => undefined, warn: () => undefined })
+  const homes = new RecordHomes(configured, threads, { info: () => undefined, warn: () => undefined }, 'visitor')
   const home = homes.homeOf(id)
   // A key of etcd is looked at on any host, also on one that does not see the image.
   if (kind === 'directory') home.locate(realPathOf(path))

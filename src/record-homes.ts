@@ -5,7 +5,7 @@
 
 import { realpathSync } from 'node:fs'
 import type { BlockingRunner } from './blocking/calls.ts'
-import type { Configuration, OwnershipConfiguration } from './config/configuration.ts'
+import type { Configuration } from './config/configuration.ts'
 import { Refusal } from './foundation/refusal.ts'
 import { DirectoryHome } from './ownership/directory-home.ts'
 import type { DirectoryWatch } from './ownership/directory-watch.ts'
@@ -15,6 +15,8 @@ import { EtcdWatch } from './ownership/etcd/watch.ts'
 import { EtcdHome } from './ownership/etcd-home.ts'
 import type { RecordHome } from './ownership/home.ts'
 import { UnsharedHome } from './ownership/none.ts'
+import { RecordsDirectory } from './ownership/records-directory.ts'
+import type { RecordsUse } from './ownership/records-directory.ts'
 
 interface Cluster {
   readonly client: EtcdClient
@@ -23,23 +25,32 @@ interface Cluster {
 }
 
 export class RecordHomes {
-  readonly #ownership: OwnershipConfiguration
+  readonly #shared: boolean
   readonly #records: BlockingRunner
   readonly #cluster: Cluster | null
+  /** Null where the records lie beside their images. */
+  readonly #directory: RecordsDirectory | null
   readonly #directoryWatch: DirectoryWatch
 
-  constructor(ownership: OwnershipConfiguration, records: BlockingRunner, log: EtcdLog) {
-    this.#ownership = ownership
+  constructor(
+    { ownership, stateDirectory }: Pick<Configuration, 'ownership' | 'stateDirectory'>,
+    records: BlockingRunner,
+    log: EtcdLog,
+    use: RecordsUse,
+  ) {
+    this.#shared = ownership.kind !== 'none'
     this.#records = records
     this.#directoryWatch = DirectoryHome.watchBy(records)
     this.#cluster = ownership.kind === 'etcd' ? clusterOf(ownership, records, log) : null
+    const directory = ownership.kind === 'directory' ? ownership.directory : null
+    this.#directory = directory === null ? null : new RecordsDirectory(directory, stateDirectory, records, use)
   }
 
   homeOf(imageId: string): RecordHome {
     const cluster = this.#cluster
     if (cluster !== null) return new EtcdHome(cluster.client, cluster.watch, `${cluster.prefix}${imageId}`)
-    if (this.#ownership.kind !== 'directory') return new UnsharedHome()
-    const { directory } = this.#ownership
+    if (!this.#shared) return new UnsharedHome()
+    const directory = this.#directory
     return new DirectoryHome(
       this.#records,
       directory === null ? { kind: 'beside' } : { kind: 'under', directory, imageId },

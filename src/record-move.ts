@@ -45,7 +45,10 @@ export async function moveRecords(request: MoveRequest): Promise<readonly MoveRe
   }
   const threads = new BlockingPool('records', 1)
   const log = { info: () => undefined, warn: () => undefined }
-  const homes = { from: new RecordHomes(from.ownership, threads, log), to: new RecordHomes(to.ownership, threads, log) }
+  const homes = {
+    from: new RecordHomes(from, threads, log, 'visitor'),
+    to: new RecordHomes(to, threads, log, 'visitor'),
+  }
   try {
     const results: MoveResult[] = []
     for (const path of paths) {

@@ -8,6 +8,7 @@
  *    says whose it is, because a lost reply is no lost race.
  * 2. A number above one's own means lost, however late one wakes up: numbers may have been pruned in between.
  * 3. An unreadable newest record is neither skipped nor repaired here. The newest `RECORDS_KEPT` are never removed.
+ * 4. That there is no record is said of a directory of records only where it is the one that it was (records-directory.ts).
  *
  * One call at a time, or several on one thread, so that a dead file server costs one thread. There is no watching by the
  * kernel: it would not see what other hosts do, and setting it up can hang the thread that asks. The directory is listed
@@ -24,6 +25,7 @@ import { DirectoryWatch } from './directory-watch.ts'
 import { RECORD_VERSION } from './home.ts'
 import type { Newest, OwnershipRecord, RecordDraft, RecordHome, SwapOutcome } from './home.ts'
 import { decodeRecord, encodeRecord, RECORD_BYTES_MAX } from './record-format.ts'
+import type { RecordsDirectory } from './records-directory.ts'
 import { runSteps } from './steps.ts'
 
 /** As many of the newest records stay, for operators and for whoever links late. */
@@ -41,7 +43,8 @@ const VANISHED_MAX = 16
 
 /** Beside the image, or in a directory that must exist. */
 export type DirectoryPlace =
-  { readonly kind: 'beside' } | { readonly kind: 'under'; readonly directory: string; readonly imageId: string }
+  | { readonly kind: 'beside' }
+  | { readonly kind: 'under'; readonly directory: RecordsDirectory; readonly imageId: string }
 
 interface Written {
   readonly linked: boolean
@@ -53,6 +56,8 @@ export class DirectoryHome implements RecordHome {
   readonly shared = true
   readonly #runner: BlockingRunner
   #folder: string | null
+  /** Null where the folder lies on the file system of the image itself, which is there with it. */
+  readonly #directory: RecordsDirectory | null
   readonly #watch: DirectoryWatch
   readonly #watches = new Set<() => void>()
   #turn: Promise<unknown> = Promise.resolve()
@@ -60,7 +65,8 @@ export class DirectoryHome implements RecordHome {
   constructor(runner: BlockingRunner, place: DirectoryPlace, watch = DirectoryHome.watchBy(runner)) {
     this.#runner = runner
     this.#watch = watch
-    this.#folder = place.kind === 'under' ? join(place.directory, place.imageId) : null
+    this.#directory = place.kind === 'under' ? place.directory : null
+    this.#folder = place.kind === 'under' ? join(place.directory.path, place.imageId) : null
     this.beside = place.kind === 'beside'
   }
 
@@ -103,6 +109,7 @@ export class DirectoryHome implements RecordHome {
         const one = await this.#read(number)
         if (one !== null) records.push(one)
       }
+      if (records.length === 0) await this.#directory?.demandSame()
       return records
     })
   }
@@ -142,7 +149,10 @@ export class DirectoryHome implements RecordHome {
     for (let attempt = 0; attempt < VANISHED_MAX; attempt++) {
       const found = await this.#runner.run(asked)
       if (typeof found === 'number') await this.#refuseUnlessMissing(path, found)
-      if (found === null || typeof found === 'number') return { kind: 'absent' }
+      if (found === null || typeof found === 'number') {
+        await this.#directory?.demandSame()
+        return { kind: 'absent' }
+      }
       const newest = this.#newestOf(numberOf(found.name), found.content)
       if (newest !== null) return newest
     }
@@ -255,8 +265,9 @@ export class DirectoryHome implements RecordHome {
     const folder = this.#place()
     const made = await this.#runner.run({ kind: 'makeDirectory', path: folder, mode: FOLDER_MODE })
     if (made < 0 && made !== -ERRNO.EEXIST) throw failure('create', folder, made)
-    const parent = dirname(folder)
-    await this.#makeDurable(parent)
+    await this.#makeDurable(dirname(folder))
+    // Behind the folder: what is not the directory any more when the record is written has no such folder.
+    await this.#directory?.demandSame()
   }
 
   async #makeDurable(path: string): Promise<void> {
@@ -273,7 +284,10 @@ export class DirectoryHome implements RecordHome {
   }
 
   #exclusively<T>(work: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(work)
+    const result = this.#turn.then(async () => {
+      await this.#directory?.demandKnown()
+      return work()
+    })
     this.#turn = result.catch(() => undefined)
     return result
   }

@@ -16,6 +16,7 @@ import type { BlockingRunner } from '../blocking/calls.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Holder } from '../interlock/receipt.ts'
 import { ERRNO, errnoName } from '../posix/errno.ts'
+import { leaveOnce } from './left-once.ts'
 
 const IDENTITY_FILE = 'host-identity'
 const TOKEN_FOLDER = 'open-tokens'
@@ -141,15 +142,9 @@ async function readIdentity(path: string, runner: BlockingRunner): Promise<strin
   return text.trim()
 }
 
-/** Written whole under another name and linked, so that the name never stands for half an identity. */
+/** Where another run was first, its identity is the host's. */
 async function createIdentity(stateDirectory: string, path: string, runner: BlockingRunner): Promise<void> {
-  const temporary = `${path}.${randomIdentity()}`
-  const bytes = Buffer.from(`${randomIdentity()}\n`, 'latin1')
-  await demand(runner.run({ kind: 'createFile', path: temporary, bytes, mode: PRIVATE_FILE }), 'create', temporary)
-  const linked = await runner.run({ kind: 'link', existingPath: temporary, createdPath: path })
-  await demand(runner.run({ kind: 'removeFile', path: temporary }), 'remove', temporary)
-  // Another run was first: its identity is the host's.
-  if (linked < 0 && linked !== -ERRNO.EEXIST) throw failure('create', path, linked)
+  await demand(leaveOnce(runner, path, `${randomIdentity()}\n`), 'create', path)
   await demand(runner.run({ kind: 'syncDirectory', path: stateDirectory }), 'make durable', stateDirectory)
 }
 

@@ -1,13 +1,27 @@
 /**
  * Where daemons look for the records of an image when these are files: beside the real image, wherever a link or a mount
- * leads to it, also when both were copied, and never in /dev. In etcd a record is where its key says.
+ * leads to it, also when both were copied, and never in /dev; or in a directory of records, where that is the one that it
+ * was. In etcd a record is where its key says.
  *
  * @module-tag slow
  */
 
-import { copyFileSync, cpSync, existsSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmdirSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
+import { INTERLOCKCTL, runProgram as runScript } from '../support/control-command.ts'
+import { startAgain } from '../support/daemon.ts'
 import { runChecked, runProgram } from '../support/foreign-program.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
@@ -98,4 +112,48 @@ test('a link that leads to another image by now opens that one by its own record
   symlinkSync(held, link)
   expect(await refusal(host, 'open')).toMatchObject({ code: 'held-by-other' })
   expect(newestOf(held).sequence).toBe(4)
+})
+
+test('a host whose directory of records is not mounted opens nothing beside a holder, until it is', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const directory = join(scratch.directory('storage'), 'records')
+  mkdirSync(directory)
+  const ownershipSettings = [`directory = ${JSON.stringify(directory)}`]
+  // A second export, so that the daemon starts although the first one waits.
+  const exports = [
+    { name: 'vda', path },
+    { name: 'iso', path: makeImage(scratch, MEBIBYTE), read_only: true },
+  ]
+  const host = await startHost(scratch, path, { exports, ownershipSettings })
+  await host.close('vda')
+  const holder = await startHost(scratch, path, { ownershipSettings, standby: true })
+  expect(await holder.open('vda')).toMatchObject({ generation: 2 })
+  await host.stop()
+  // Of a host that is cut off no lock is seen here.
+  await holder.kill()
+  const away = `${directory}-away`
+  renameSync(directory, away)
+  mkdirSync(directory)
+  const rebooted = await startAgain(scratch, host)
+  const words = `${directory} is not the directory of records that this host has used`
+  expect(await rebooted.status('vda')).toMatchObject({
+    state: 'standby',
+    stateReason: expect.stringContaining(words) as string,
+  })
+  const refused = { code: 'record-io', detail: expect.stringContaining('mount it, and ask again') as string }
+  expect(await refusal(rebooted, 'open')).toMatchObject(refused)
+  expect(await refusal(rebooted, 'open', { takeover: true })).toMatchObject(refused)
+  const configuration = join(dirname(host.controlPath), 'interlockd.toml')
+  const shown = await runScript(INTERLOCKCTL, ['record', 'show', path, '--config', configuration])
+  expect([shown.status, shown.stderr]).toEqual([expect.any(Number), expect.stringContaining(words)])
+  expect(shown.status).not.toBe(0)
+  expect(readdirSync(directory)).toEqual([])
+  rmdirSync(directory)
+  renameSync(away, directory)
+  expect(await refusal(rebooted, 'open')).toMatchObject({ code: 'held-by-other' })
+  const back = await startAgain(scratch, holder)
+  expect(await back.open('vda')).toMatchObject({ generation: 3 })
+  await back.close('vda')
+  expect(await rebooted.open('vda')).toMatchObject({ generation: 4 })
 })

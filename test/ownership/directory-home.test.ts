@@ -8,6 +8,7 @@ import { sequenceOf } from '../../src/ownership/home.ts'
 import { ERRNO } from '../../src/posix/errno.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { homesUnder } from './host-rig.ts'
 import { recordHomeContract } from './record-home-contract.ts'
 import { draftOf, HOLDER, OTHER } from './record-samples.ts'
 
@@ -127,7 +128,7 @@ test('the records of an image lie beside its real path, or in a folder of its id
   beside.locate(join(directory, 'vda.raw'))
   await beside.compareAndSwap(0, draftOf())
   expect(existsSync(join(directory, 'vda.raw.interlock/0000000000000001.json'))).toBe(true)
-  const under = new DirectoryHome(inlineRunner, { kind: 'under', directory, imageId: 'disk-7' })
+  const under = homesUnder(directory)('disk-7')
   under.locate('/dev/sda')
   await under.compareAndSwap(0, draftOf())
   expect(under.describe()).toBe(join(directory, 'disk-7'))
@@ -136,7 +137,7 @@ test('the records of an image lie beside its real path, or in a folder of its id
 
 test('a record directory that is missing is a file system that is not mounted, not an image without a record', async () => {
   const directory = join(temporaryDirectory(), 'not-mounted')
-  const home = new DirectoryHome(inlineRunner, { kind: 'under', directory, imageId: 'vda' })
+  const home = homesUnder(directory)('vda')
   await expect(home.readNewest()).rejects.toMatchObject({
     code: 'record-io',
     message: expect.stringContaining(directory),

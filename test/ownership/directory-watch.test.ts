@@ -13,6 +13,7 @@ import { sequenceOf } from '../../src/ownership/home.ts'
 import { inlineRunner } from '../blocking/inline-runner.ts'
 import { eventually } from '../support/eventually.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { homesUnder } from './host-rig.ts'
 import { draftOf } from './record-samples.ts'
 
 const INTERVAL_MS = 10
@@ -37,16 +38,14 @@ class CountingRunner implements BlockingRunner {
 
 function homesIn(directory: string, runner: BlockingRunner, count: number): DirectoryHome[] {
   const watch = DirectoryHome.watchBy(runner)
-  return Array.from(
-    { length: count },
-    (_, index) => new DirectoryHome(runner, { kind: 'under', directory, imageId: `image-${index}` }, watch),
-  )
+  const homeOf = homesUnder(directory, { runner, watch })
+  return Array.from({ length: count }, (_, index) => homeOf(`image-${index}`))
 }
 
 test('idle, it lists the folders of one directory by a few calls, one after the other', async () => {
   const runner = new CountingRunner()
   const directory = temporaryDirectory()
-  const writer = new DirectoryHome(inlineRunner, { kind: 'under', directory, imageId: 'image-7' })
+  const writer = homesUnder(directory)('image-7')
   await writer.compareAndSwap(0, draftOf())
   const heard: string[] = []
   const homes = homesIn(directory, runner, 100)
@@ -74,7 +73,7 @@ test('idle, it lists the folders of one directory by a few calls, one after the 
 test('what is written right after a look, or twice within a tick of the clock, is told all the same', async () => {
   const directory = temporaryDirectory()
   const [home] = homesIn(directory, inlineRunner, 1)
-  const writer = new DirectoryHome(inlineRunner, { kind: 'under', directory, imageId: 'image-0' })
+  const writer = homesUnder(directory)('image-0')
   let told = -1
   const end = home?.watch((newest) => {
     told = sequenceOf(newest)
@@ -94,14 +93,13 @@ test('a directory that does not answer holds up nobody whose records are elsewhe
   const runner = new CountingRunner()
   const [dead, alive] = [temporaryDirectory(), temporaryDirectory()]
   const watch = DirectoryHome.watchBy(runner)
-  const homeAt = (directory: string): DirectoryHome =>
-    new DirectoryHome(runner, { kind: 'under', directory, imageId: 'vda' }, watch)
+  const homeAt = (directory: string): DirectoryHome => homesUnder(directory, { runner, watch })('vda')
   runner.hangs = (call) => call.kind === 'highestNames' && call.paths.some((path) => path.startsWith(dead))
   const heard: number[] = []
   homeAt(dead).watch(() => undefined, INTERVAL_MS)
   homeAt(alive).watch((newest) => heard.push(sequenceOf(newest)), INTERVAL_MS)
   await eventually('the look that hangs', () => runner.calls.some((call) => runner.hangs(call)))
-  const writer = new DirectoryHome(inlineRunner, { kind: 'under', directory: alive, imageId: 'vda' })
+  const writer = homesUnder(alive)('vda')
   await writer.compareAndSwap(0, draftOf())
   await eventually('the record to be told', () => heard.includes(1))
   expect(runner.calls.filter((call) => runner.hangs(call))).toHaveLength(1)
@@ -116,7 +114,7 @@ test('a directory that was not there yet is looked at again, and so is what coul
   expect(heard).toEqual([])
   mkdirSync(directory)
   await eventually('that there is no record', () => heard.includes('absent'))
-  await new DirectoryHome(inlineRunner, { kind: 'under', directory, imageId: 'image-0' }).compareAndSwap(0, draftOf())
+  await homesUnder(directory)('image-0').compareAndSwap(0, draftOf())
   await eventually('the record', () => heard.includes('record'))
   end?.()
 })
