@@ -17,10 +17,11 @@ import { EtcdFailure } from './failure.ts'
 import { parseAnswer, readWatch, watchBody } from './gateway.ts'
 import type { KeyValue, WatchNews } from './gateway.ts'
 
-const LOOK_INTERVAL_MS = 5_000
-const STREAM_AGE_MS = 300_000
-const PAUSE_MS_MIN = 200
-const PAUSE_MS_MAX = 5_000
+export const LOOK_INTERVAL_MS = 5_000
+export const STREAM_AGE_MS = 300_000
+/** Half of a pause is left to chance. */
+export const PAUSE_MS_MIN = 200
+export const PAUSE_MS_MAX = 5_000
 /** Keys that come and go at once make one new stream. */
 const GATHER_MS = 20
 /** Why a stream was aborted that is to go on elsewhere. */
