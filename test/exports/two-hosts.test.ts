@@ -78,8 +78,9 @@ class Racer {
     this.daemon.program.signal('SIGCONT')
   }
 
-  open(): Promise<ApiAnswer> {
-    return this.daemon.api('POST', '/exports/vda/open', {})
+  /** One that is stopped meanwhile is asked for longer. */
+  open(timeoutMs = 60_000): Promise<ApiAnswer> {
+    return this.daemon.api('POST', '/exports/vda/open', {}, timeoutMs)
   }
 
   /** What it had parked has been written; the image goes back. */
@@ -222,7 +223,7 @@ test.each(['open: claimed', 'record: written', 'open: before opening is recorded
     const [sleeper, other] = racers
     await sleeper.park(1)
     sleeper.stopAt(fault)
-    const opening = sleeper.open()
+    const opening = sleeper.open(600_000)
     await eventually('the sleep', () => sleeper.isStopped)
     // Until what the sleeper would write after has been pruned: its number is free again.
     do {

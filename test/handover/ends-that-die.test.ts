@@ -107,7 +107,7 @@ test('the destination dies after it has recorded its opening: unclear, and the n
 test('cancelled, and out of time: the source has it open again, and the guest has only waited', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
-  const slow = fault('close: before closing is recorded:sleep=3000')
+  const slow = fault('close: before closing is recorded:sleep=6000')
   const source = await startEnd(scratch, path, { environment: slow })
   const destination = await startEnd(scratch, path, { standby: true })
   const writer = new VerifiedWriter(scratch, 256, 8)

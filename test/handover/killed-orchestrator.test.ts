@@ -51,7 +51,7 @@ test('killed at each step there and back, run again it completes, and no block i
   for (const [point, ...further] of points) {
     await writer.progress(20)
     // Or the close may be over before anybody has seen that it was handed over early.
-    if (further.length > 0) writeFileSync(fault, 'close: synced:sleep=2000')
+    if (further.length > 0) writeFileSync(fault, 'close: synced:sleep=5000')
     const killed = await handOverByProgram(source, destination, further, killAt(point))
     expect(killed.status, point).toBe(KILLED)
     expect(await openOf(source, destination), point).toBeLessThanOrEqual(1)
