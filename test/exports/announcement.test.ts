@@ -1,19 +1,21 @@
 /**
  * Between the gate and the record that says `open`: writes are answered while the record still says `opening`. They stay,
- * nobody else gets in, and what goes wrong with the record then is nothing that a guest notices.
+ * nobody else gets in, and what goes wrong with the record then is nothing that a guest notices. A close that is cancelled
+ * has no such time: others may open on a record that says closing.
  *
  * @module-tag slow
  */
 
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
-import type { Daemon } from '../support/daemon.ts'
+import type { Daemon, DaemonOptions } from '../support/daemon.ts'
 import { eventually } from '../support/eventually.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { answerOrNone, answerWithin, connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 import { watchExport } from '../support/watched-events.ts'
-import { BLOCK, newestOf, openElsewhere, passingPlace, refusal, startHost } from './ownership-rig.ts'
+import { startWitnessDisk } from '../support/witness-disk.ts'
+import { BLOCK, newestOf, openElsewhere, passingPlace, placeApart, refusal, startHost } from './ownership-rig.ts'
 
 const ESHUTDOWN = 108
 
@@ -125,4 +127,40 @@ test('whoever takes it in between ends it', async () => {
   })
   expect((await answerWithin(frontend.send('WRITE', { offset: 0, data: BLOCK }), 10_000)).error).toBe(ESHUTDOWN)
   expect(newestOf(path)).toMatchObject({ generation: 2, holder: { name: 'thief' } })
+})
+
+test('a close that is cancelled: nothing is admitted before the record says open again', async () => {
+  const scratch = scratchOfTest()
+  const disk = await startWitnessDisk(scratch, { scripted: true })
+  const place = placeApart(scratch)
+  const host = (path: string, options: Partial<DaemonOptions>): Promise<Daemon> => {
+    const exports = [{ name: 'vda', path, image_id: 'disk' }]
+    return startHost(scratch, path, {
+      exports,
+      ownership: place.ownership,
+      ownershipSettings: place.settings,
+      ...options,
+    })
+  }
+  // Its write keeps the close of the next host from ending; that one reaches the bytes below the disk.
+  const predecessor = await host(disk.path, {})
+  const environment = { INTERLOCKD_FAULT_POINT: 'cancel: before open is recorded:sleep=2500' }
+  const daemon = await host(disk.backingPath, { standby: true, environment })
+  const old = await connectFrontend(scratch, predecessor.address, 'vda')
+  disk.holdWrites(true)
+  old.send('WRITE', { offset: 8192, data: BLOCK })
+  await eventually('the write in the disk', () => disk.log.inDisk().length > 0)
+  await predecessor.ask('POST', '/exports/vda/close', { early: true })
+  await daemon.open('vda')
+  const frontend = await connectFrontend(scratch, daemon.address, 'vda')
+  await daemon.ask('POST', '/exports/vda/close', { wait: false })
+  await eventually('the record of the close', () => place.newest('disk')?.state === 'closing')
+  const parked = frontend.send('WRITE', { offset: 65_536, data: BLOCK })
+  const opening = daemon.open('vda')
+  expect(await answerOrNone(parked, 1_000)).toBeUndefined()
+  expect(place.newest('disk')).toMatchObject({ state: 'closing', generation: 2 })
+  expect((await answerWithin(parked, 10_000)).error).toBe(0)
+  expect(place.newest('disk')).toMatchObject({ state: 'open', generation: 2 })
+  expect(await opening).toMatchObject({ state: 'open', generation: 2 })
+  disk.holdWrites(false)
 })
