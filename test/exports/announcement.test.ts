@@ -76,7 +76,7 @@ test('a home that goes away behind the gate is asked again, and what is open is 
   const path = makeImage(scratch, MEBIBYTE)
   const { place, leave, comeBack } = await passingPlace(scratch)
   const { ownership, settings } = place
-  const environment = pausedFor(3_000)
+  const environment = pausedFor(6_000)
   const daemon = await startHost(scratch, path, { ownership, ownershipSettings: settings, standby: true, environment })
   const events = await watchExport(daemon, 'vda')
   const recorded = () => events().flatMap((event) => (event.kind === 'record' ? [event.change] : []))
