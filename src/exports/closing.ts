@@ -17,16 +17,14 @@ import type { CloseFacts } from '../interlock/close-procedure.ts'
 import type { Range } from '../interlock/range.ts'
 import { buildReceipt } from '../interlock/receipt.ts'
 import type { AbortedRequest, CloseReason, Receipt } from '../interlock/receipt.ts'
-import { proveFreeByPath } from '../ownership/generation-lock.ts'
 import type { DrainingEntry, OwnershipRecord, RecordDraft } from '../ownership/home.ts'
 import { lockImage, unlockImage } from '../ownership/image-lock.ts'
-import { ERRNO, errnoName } from '../posix/errno.ts'
 import type { CloseActions, CloseEnd } from './close-run.ts'
 import { CloseRun } from './close-run.ts'
 import type { ExportContext } from './export-context.ts'
 import type { HostedExport } from './hosted-export.ts'
-import type { OpenImage } from './image.ts'
-import { closeImage, imageIdentity, markOf } from './image.ts'
+import { imageIdentity } from './image.ts'
+import { LettingGo } from './letting-go.ts'
 import { isDraining } from './record-keeper.ts'
 import type { ChangeOutcome } from './record-keeper.ts'
 import { ReceiptKeeping } from './receipt-keeping.ts'
@@ -50,13 +48,11 @@ export class Closing {
   readonly #hosted: HostedExport
   readonly #options: CloseOptions
   readonly #run: CloseRun
-  /** Detached from the engine and not closed yet. */
-  #detached: OpenImage | null = null
+  readonly #lettingGo: LettingGo
   #isOver = false
   readonly #keeping: ReceiptKeeping
   #cancelling = false
   readonly #recordWait: RecordWait
-  #proofWaits: string | null = null
   /** The record of a close that is under way. */
   #announced: Promise<unknown> = Promise.resolve()
   #markHandedOver: () => void = () => undefined
@@ -66,6 +62,7 @@ export class Closing {
     this.#hosted = hosted
     this.#options = options
     this.early = options.early
+    this.#lettingGo = new LettingGo(context, hosted)
     this.#recordWait = new RecordWait(context, hosted)
     this.#keeping = new ReceiptKeeping(context, hosted)
     const { durability } = hosted.definition
@@ -90,7 +87,7 @@ export class Closing {
       .catch((error: unknown) => {
         broken(error instanceof Error ? error.message : String(error))
       })
-      .then(() => this.#closeDetached())
+      .then(() => this.#lettingGo.end())
       .then(() => this.#keeping.end())
     void this.#reportProgress()
   }
@@ -134,7 +131,7 @@ export class Closing {
 
   /** What it waits for besides the image and its requests; null where there is nothing. */
   get waitsBecause(): string | null {
-    return this.#recordWait.reason ?? this.#proofWaits
+    return this.#recordWait.reason ?? this.#lettingGo.waitsBecause
   }
 
   fault(reason: string): void {
@@ -165,10 +162,10 @@ export class Closing {
       detach: async () => {
         await faultPoint('close: synced')
         data.allowGeneration(0)
-        this.#detached = await data.detachFile()
+        this.#lettingGo.take(await data.detachFile())
       },
-      closeDescriptor: () => this.#closeDetached(),
-      proveLock: () => this.#proveLock(),
+      closeDescriptor: () => this.#lettingGo.close(),
+      proveLock: () => this.#lettingGo.prove(),
       receipt: (facts) => this.#buildReceipt(facts, nonce),
       record: (_facts, receipt) => this.#record(receipt),
     }
@@ -242,22 +239,6 @@ export class Closing {
       )
       return 'declined'
     }
-  }
-
-  async #closeDetached(): Promise<void> {
-    const image = this.#detached
-    this.#detached = null
-    if (image !== null) await closeImage(this.#context.images, image)
-  }
-
-  async #proveLock(): Promise<boolean> {
-    const { definition, facts, generation } = this.#hosted
-    if (definition.readOnly) return true
-    const image = present(facts, 'the facts of an image that was open')
-    const proof = await proveFreeByPath(this.#context.images, markOf(image), generation)
-    this.#proofWaits =
-      proof.kind === 'failed' ? `the image is closed; ${image.realPath} cannot be asked: ${noProof(proof.errno)}` : null
-    return proof.kind === 'free'
   }
 
   #buildReceipt(facts: CloseFacts, nonce: string): Receipt {
@@ -355,11 +336,6 @@ export class Closing {
       })
     }
   }
-}
-
-function noProof(errno: number): string {
-  if (errno !== ERRNO.ESTALE) return `${errnoName(errno)}: where the image was moved, move it back`
-  return 'another file is there: put the image back, whose lock is to be found free'
 }
 
 function closingRecord(

@@ -4,16 +4,15 @@
  */
 
 import koffi from 'koffi'
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { expect, onTestFinished, test } from 'vitest'
 import { closeDescriptor } from '../../src/posix/descriptor.ts'
+import { copyDescriptor } from '../support/copied-descriptor.ts'
 import { ENGINES, startDaemon } from '../support/daemon.ts'
 import { makeImage, MEBIBYTE } from '../support/image.ts'
 import { connectFrontend } from '../support/nbd-frontend.ts'
 import { scratchOfTest } from '../support/temporary-directory.ts'
 
-const PIDFD_OPEN = 434
-const PIDFD_GETFD = 438
 const SOL_SOCKET = 1
 const SO_KEEPALIVE = 9
 const IPPROTO_TCP = 6
@@ -21,9 +20,7 @@ const IPPROTO_TCP = 6
 const TCP = { keepaliveIdle: 4, keepaliveInterval: 5, keepaliveCount: 6, userTimeout: 18 } as const
 const ESTABLISHED = '01'
 
-const library = koffi.load(null)
-const systemCall = library.func('syscall', 'long', ['long', 'int', 'int', 'uint'])
-const getOption = library.func('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *'])
+const getOption = koffi.load(null).func('getsockopt', 'int', ['int', 'int', 'int', 'void *', 'void *'])
 
 /** The inode of the accepted socket at this port. */
 function acceptedAt(port: number): string {
@@ -36,26 +33,13 @@ function acceptedAt(port: number): string {
   return ours[0]?.[9] ?? ''
 }
 
-/** A copy of another process's descriptor, for the running test. */
+/** A copy of that socket, for the running test. */
 function copyOf(pid: number, inode: string): number {
-  const number = readdirSync(`/proc/${pid}/fd`).find((entry) => linkOf(pid, entry) === `socket:[${inode}]`)
-  const process = systemCall(PIDFD_OPEN, pid, 0, 0) as number
-  const copy = systemCall(PIDFD_GETFD, process, Number(number), 0) as number
-  closeDescriptor(process)
-  expect(copy).toBeGreaterThanOrEqual(0)
+  const copy = copyDescriptor(pid, `socket:[${inode}]`)
   onTestFinished(() => {
     closeDescriptor(copy)
   })
   return copy
-}
-
-function linkOf(pid: number, entry: string): string {
-  try {
-    return readlinkSync(`/proc/${pid}/fd/${entry}`)
-  } catch {
-    // Closed since the directory was read.
-    return ''
-  }
 }
 
 function optionOf(descriptor: number, level: number, option: number): number {
