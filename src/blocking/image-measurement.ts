@@ -163,7 +163,6 @@ function fileSystemOf(path: string): string {
   return typeof facts === 'number' ? 'unknown file system' : fileSystemName(facts.type)
 }
 
-/** The numbers as the kernel packs them into 64 bits for user land. */
 /** What tells an image from any other on this host. */
 export type ImageMark = Pick<MeasuredImage, 'realPath' | 'kind' | 'device' | 'inodeText'>
 
@@ -178,6 +177,7 @@ export function checkImage(descriptor: number, { kind, device, inodeText }: Imag
   return same ? 0 : -ERRNO.ESTALE
 }
 
+/** The numbers as the kernel packs them into 64 bits for user land. */
 function deviceNumber(packed: bigint): string {
   const major = ((packed >> 8n) & 0xfffn) | ((packed >> 32n) & 0xffff_f000n)
   const minor = (packed & 0xffn) | ((packed >> 12n) & 0xffff_ff00n)

@@ -1,6 +1,7 @@
 /**
  * The entry of a data worker: makes the engine and the data plane on this thread, and runs the loop. Whatever goes wrong
- * here is a bug: it is thrown, the thread ends, and the main thread fences what lived on it.
+ * here is a bug: it is told and thrown, and the main thread fences what lived on it. The thread ends then, but for that of
+ * a ring: it stays, with nothing to do, until the daemon ends.
  */
 
 import { receiveMessageOnPort, workerData } from 'node:worker_threads'

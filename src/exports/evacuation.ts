@@ -13,6 +13,7 @@ import { LIMITS } from '../config/limits.ts'
 import { eachAtOnce } from '../foundation/at-once.ts'
 import { Refusal } from '../foundation/refusal.ts'
 import type { Receipt } from '../interlock/receipt.ts'
+import type { OwnershipRecord } from '../ownership/home.ts'
 import { isThisHost } from '../ownership/kinship.ts'
 import { handedEarly } from '../ownership/opening-rule.ts'
 import type { ExportContext } from './export-context.ts'
@@ -168,11 +169,22 @@ class Departure {
     }
     if (definition.readOnly || this.hosted.facts === null) return { kind: 'idle' }
     const newest = await ownership.readNewest()
-    if (newest.kind !== 'record' || newest.record.state === 'closed') return { kind: 'idle' }
+    if (newest.kind !== 'record') return { kind: 'idle' }
+    await this.#refuseDraining(newest.record)
+    if (newest.record.state === 'closed') return { kind: 'idle' }
     const { holder, generation, state } = newest.record
     if (!isThisHost(await this.#context.host.kinship(holder))) return { kind: 'idle' }
     const detail = `an earlier run of this host left generation ${generation} of export '${name}' ${state}`
     throw new Refusal('wrong-state', `${detail}, and its writes may still land: 'open' it, then evacuate again`)
+  }
+
+  /** What a run of this host has handed over early and not closed may still land. */
+  async #refuseDraining({ draining }: OwnershipRecord): Promise<void> {
+    for (const { holder, generation } of draining) {
+      if (!isThisHost(await this.#context.host.kinship(holder))) continue
+      const detail = `generation ${generation} of export '${this.hosted.name}', of this host, is still draining`
+      throw new Refusal('still-draining', detail)
+    }
   }
 
   #endByNow(): DepartureEnd {

@@ -27,6 +27,7 @@ export class Fencing {
   readonly #image: ServedImage
   readonly #leftEntry: LeftEntry
   #code: FenceCode = 'export-fenced'
+  #count = 0
   #tidied: Promise<void> = Promise.resolve()
 
   constructor(context: ExportContext, hosted: HostedExport, life: ExportLife, image: ServedImage) {
@@ -42,6 +43,11 @@ export class Fencing {
     return this.#code
   }
 
+  /** How often it was fenced. */
+  get count(): number {
+    return this.#count
+  }
+
   /** Settles when the image is let go of; at once where there was no fence. */
   get tidied(): Promise<void> {
     return this.#tidied
@@ -49,6 +55,7 @@ export class Fencing {
 
   fence(reason: string, code: FenceCode, underWay: UnderWay): void {
     this.#code = code
+    this.#count += 1
     this.#hosted.data.allowGeneration(0)
     this.#life.to('fenced', reason)
     underWay.closing?.fault(reason)
@@ -68,17 +75,23 @@ export class Fencing {
 
   async #tidyUp({ opening, closing }: UnderWay): Promise<void> {
     const { data, ownership, predecessor } = this.#hosted
+    // Durable as soon as it can be; the image waits for none of them.
+    const marks = [this.#mark()]
     try {
-      await Promise.all([this.#refuseRequests(), this.#mark()])
-      await opening?.catch(() => undefined)
-      // It may have parked them meanwhile.
-      if (opening !== null) await this.#refuseRequests()
+      await this.#refuseRequests()
+      if (opening !== null) {
+        await opening.catch(() => undefined)
+        // It may have parked them meanwhile, and have recorded a generation.
+        marks.push(this.#mark())
+        await this.#refuseRequests()
+      }
       await closing?.settled
       await predecessor.end()
       if (data.placement !== null) await this.#image.drop()
     } catch (error) {
       if (!(error instanceof WorkerGone)) throw error
     }
+    await Promise.all(marks)
     await ownership.recordFence()
     if (closing?.early === true) this.#leftEntry.begin(this.#life.generation)
   }

@@ -150,7 +150,8 @@ export class HostedExport {
   #openOnce(options: OpenOptions): Promise<void> {
     // Where a close has begun already, its end is asked for, and not the opening that it came behind.
     if (this.#opening !== null && this.state !== 'closing') return this.#opening
-    const opening = this.#exclusively(() => this.#open(options)).finally(() => {
+    const fences = this.#fencing.count
+    const opening = this.#exclusively(() => this.#open(options, fences)).finally(() => {
       if (this.#opening === opening) this.#opening = null
     })
     this.#opening = opening
@@ -274,17 +275,26 @@ export class HostedExport {
 
   // ---- opening
 
-  async #open(options: OpenOptions): Promise<void> {
+  /** `fences` is how often it had been fenced when this was asked for: a fence that comes after that goes before it. */
+  async #open(options: OpenOptions, fences: number): Promise<void> {
     if (this.state === 'closing') {
       if (await this.#cancelClose()) return
     }
+    this.#refuseIfFenced(fences)
     if (this.#life.answer('open') === 'repeat') return
     // Handing the source's own receipt back is how a migration is cancelled: without it no destination can open.
     const cancels = this.state === 'closed' && options.receipt?.nonce === this.#life.lastReceipt?.nonce
     if (!cancels) this.ownership.checkReceipt(options.receipt)
     await this.#fencing.tidied
     await this.#lastRun.abandon()
+    this.#refuseIfFenced(fences)
     await this.#wayIn.open(options)
+  }
+
+  /** The fence waits for whoever is opening: nobody who was asked before it may wait for its end. */
+  #refuseIfFenced(fences: number): void {
+    if (this.#fencing.count === fences) return
+    throw new Refusal(this.#fencing.code, `export '${this.name}' was fenced before it opened`)
   }
 
   // ---- closing

@@ -25,6 +25,8 @@ export class LastRun {
   /** Asking again for a record whose home did not answer. */
   #asking: AbortController | null = null
   #waitsBecause: string | null = null
+  /** How often an opening has taken over. */
+  #abandoned = 0
 
   constructor(context: ExportContext, hosted: HostedExport) {
     this.#context = context
@@ -80,7 +82,12 @@ export class LastRun {
       return
     }
     const facts = present(this.#hosted.facts, 'the facts of an image in standby')
+    const before = this.#abandoned
     const { decision, recovery, leftByFence } = await ownership.past(facts)
+    if (this.#abandoned !== before) {
+      await recovery?.abandon()
+      return
+    }
     if (leftByFence !== null) this.#hosted.fencedBefore(leftByFence)
     if (recovery !== null) {
       this.#recovery = recovery
@@ -136,6 +143,7 @@ export class LastRun {
 
   /** For an opening: it waits for the same writes itself. */
   async abandon(): Promise<void> {
+    this.#abandoned += 1
     this.#asking?.abort()
     const recovery = this.#recovery
     this.#recovery = null

@@ -53,9 +53,9 @@ export class LettingGo {
     if (this.#hosted.definition.readOnly) return true
     const proof = await this.#ask()
     this.#waitsBecause = proof.kind === 'failed' ? `the image is closed; its lock ${noProof(proof.errno)}` : null
-    if (proof.kind !== 'free') return false
-    await this.#closeFresh()
-    return true
+    // What cannot be asked any more is asked by name from now on.
+    if (proof.kind !== 'held') await this.#closeFresh()
+    return proof.kind === 'free'
   }
 
   /** However the close has ended: nothing stays open. */

@@ -127,8 +127,9 @@ class Opening {
         await this.#pause(attempt.soon === true)
       }
     } catch (error) {
-      // Where the home did not answer the record may name it all the same.
-      if (!RecordWait.isReason(error)) await this.#forgetHolder()
+      // Where the home did not answer the record may name it all the same; not where it did, with what nobody understands.
+      const unknown = RecordWait.isReason(error) && error.code !== 'record-unreadable'
+      if (!unknown) await this.#forgetHolder()
       throw error
     }
   }

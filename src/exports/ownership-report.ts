@@ -6,6 +6,7 @@
  */
 
 import { createHash } from 'node:crypto'
+import { Refusal } from '../foundation/refusal.ts'
 import { RECEIPT_VERSION } from '../interlock/receipt.ts'
 import type { OwnershipRecord } from '../ownership/home.ts'
 import { RECORD_VERSION } from '../ownership/home.ts'
@@ -44,9 +45,14 @@ export async function renewRecord(hosted: HostedExport): Promise<void> {
   const { keeper } = hosted.ownership
   if (hosted.definition.readOnly || hosted.state !== 'open' || keeper.own === null) return
   // Whoever has the record instead is seen by the report that follows.
-  await keeper.change((record) =>
-    record.state === 'open' || record.state === 'opening' ? { ...record, state: 'open' } : null,
-  )
+  try {
+    await keeper.change((record) =>
+      record.state === 'open' || record.state === 'opening' ? { ...record, state: 'open' } : null,
+    )
+  } catch (error) {
+    // And so is one that cannot be understood.
+    if (!(error instanceof Refusal) || error.code !== 'record-unreadable') throw error
+  }
 }
 
 async function summaryOf(context: ExportContext, record: OwnershipRecord): Promise<RecordSummary> {

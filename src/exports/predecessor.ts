@@ -6,6 +6,7 @@
  */
 
 import { faultPoint } from '../fault-points/fault-point.ts'
+import { Refusal } from '../foundation/refusal.ts'
 import type { Hold } from '../interlock/range.ts'
 import { proveFree } from '../ownership/generation-lock.ts'
 import type { DrainingEntry, OwnershipRecord } from '../ownership/home.ts'
@@ -69,7 +70,13 @@ export class Predecessor {
   /** Whoever held them back is proved to be over; the proof is the caller's. */
   async clear(generation: number): Promise<void> {
     await faultPoint('clear: proved')
-    await this.#ownership.keeper.removeDraining(generation)
+    try {
+      await this.#ownership.keeper.removeDraining(generation)
+    } catch (error) {
+      // The entry stays there, of a generation that is proved to be over: that holds nobody up.
+      if (!(error instanceof Refusal) || error.code !== 'record-unreadable') throw error
+      this.#context.log.warn({ export: this.#definition.name, generation, error: error.message }, 'its entry stays')
+    }
     await faultPoint('clear: removed')
     await this.#release(generation)
   }

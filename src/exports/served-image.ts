@@ -45,7 +45,7 @@ export class ServedImage {
       await this.#found(image.facts)
       await this.#data.attachFile(image, 0)
     } catch (error) {
-      if (this.#data.file !== image) await closeImage(this.#context.images, image)
+      if (this.#data.file !== image && image.descriptor.open) await closeImage(this.#context.images, image)
       throw error
     }
     this.#facts = image.facts
@@ -64,7 +64,7 @@ export class ServedImage {
       await Promise.all([this.#data.attachFile(image, generation), this.#close(before)])
       this.#facts = image.facts
     } catch (error) {
-      if (this.#data.file !== image) await closeImage(this.#context.images, image)
+      if (this.#data.file !== image && image.descriptor.open) await closeImage(this.#context.images, image)
       throw error
     }
   }

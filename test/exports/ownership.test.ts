@@ -5,7 +5,16 @@
  * @module-tag slow
  */
 
-import { copyFileSync, linkSync, readFileSync, renameSync, symlinkSync, truncateSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  linkSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import type { ExportStatus } from '../../src/exports/verbs.ts'
@@ -195,6 +204,23 @@ test.each([
   },
 )
 
+test('a fence that overtakes an open which cancels a close ends both, and the next open is not held up', async () => {
+  const scratch = scratchOfTest()
+  const path = makeImage(scratch, MEBIBYTE)
+  const fault = join(scratch.directory('fault'), 'armed')
+  const daemon = await startHost(scratch, path, { environment: { INTERLOCKD_FAULT_POINT: fault } })
+  // The close must not be over before it is cancelled.
+  writeFileSync(fault, 'close: synced:sleep=3000')
+  await daemon.api('POST', '/exports/vda/close', { wait: false })
+  await eventually('the close to be late', () => !existsSync(fault))
+  writeFileSync(fault, 'cancel: open recorded:sleep=1500')
+  const cancelling = refusal(daemon, 'open')
+  await eventually('the cancel to be late', () => !existsSync(fault))
+  await daemon.ask('POST', '/exports/vda/fence', {})
+  expect(await cancelling).toMatchObject({ code: 'export-fenced' })
+  expect(await daemon.open('vda', { timeoutMs: 20_000 })).toMatchObject({ state: 'open', generation: 2 })
+})
+
 test('an open that waits for its source gets the image when that has closed, and reads its size again', async () => {
   const scratch = scratchOfTest()
   const path = makeImage(scratch, MEBIBYTE)
@@ -305,6 +331,9 @@ test.each([
     const holder = await startHost(scratch, path)
     const frontend = await connectFrontend(scratch, holder.address, 'vda')
     placeOf(path).spoil('vda')
+    expect(await holder.ask('POST', '/exports/vda/renew', {})).toMatchObject({
+      unreadable: expect.any(String) as string,
+    })
     expect((await frontend.request('WRITE', { offset: 0, data: BLOCK })).error).toBe(0)
     expect(await refusal(holder, 'close', { ...how, timeoutMs: 500 })).toMatchObject({
       code: 'still-draining',
