@@ -74,11 +74,13 @@ export async function leaveOpenToken(stateDirectory: string, runner: BlockingRun
 }
 
 /** Whether that token was left here. */
-export async function hasOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
-  return TOKEN_PATTERN.test(token) && (await isThere(join(stateDirectory, TOKEN_FOLDER, token), runner))
+export function hasOpenToken(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
+  return isLeft(join(stateDirectory, TOKEN_FOLDER), token, '', runner)
 }
 
-async function isThere(path: string, runner: BlockingRunner): Promise<boolean> {
+async function isLeft(folder: string, token: string, suffix: string, runner: BlockingRunner): Promise<boolean> {
+  if (!TOKEN_PATTERN.test(token)) return false
+  const path = join(folder, `${token}${suffix}`)
   const result = await runner.run({ kind: 'readFile', path, lengthBytesMax: FILE_BYTES_MAX })
   if (typeof result !== 'number') return true
   if (result === -ERRNO.ENOENT) return false
@@ -94,9 +96,8 @@ export async function leaveFenceMark(stateDirectory: string, token: string, runn
   await demand(runner.run({ kind: 'syncDirectory', path: folder }), 'make durable', folder)
 }
 
-export async function hasFenceMark(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
-  const name = `${token}${FENCED_SUFFIX}`
-  return TOKEN_PATTERN.test(token) && (await isThere(join(stateDirectory, TOKEN_FOLDER, name), runner))
+export function hasFenceMark(stateDirectory: string, token: string, runner: BlockingRunner): Promise<boolean> {
+  return isLeft(join(stateDirectory, TOKEN_FOLDER), token, FENCED_SUFFIX, runner)
 }
 
 /** Forgets a token that no record names any more. */
